@@ -1,0 +1,25 @@
+"""Where an image sits inside the pixels a network sees."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Size(NamedTuple):
+    """Height and width in pixels, in the order of array shapes."""
+
+    height: int
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """The three sizes of an image on its way into a network.
+
+    The image of size ``original`` was resized to ``resized`` and padded at the bottom and right to ``padded``, the size
+    of the network's input. Decoding needs nothing else to map logits back: the padding is cropped away and what is left
+    is resized to ``original`` once.
+    """
+
+    original: Size
+    resized: Size
+    padded: Size
