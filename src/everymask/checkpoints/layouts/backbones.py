@@ -1,0 +1,111 @@
+"""Layouts of the backbones that several families share, as transformers saves them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from everymask.checkpoints.layouts.rules import Layout, rename, stack
+from everymask.errors import CheckpointError
+from everymask.networks.backbones.resnet import ResNet, ResNetConfig
+from everymask.networks.backbones.swin import Swin, SwinConfig
+
+
+def build_backbone(config: Mapping[str, Any], published: str) -> tuple[nn.Module, tuple[int, ...], Layout]:
+    """The backbone that a ``backbone_config`` describes, its widths, and the layout of its keys.
+
+    ``published`` is the prefix of the backbone's keys in the file, with the dot; ours is "backbone.". Raises
+    CheckpointError for a backbone that is not supported.
+    """
+    kind = config.get("model_type")
+    if kind == "swin":
+        swin = swin_config(config)
+        return Swin(swin), swin.widths, _swin_layout(published)
+    if kind == "resnet":
+        resnet = resnet_config(config)
+        return ResNet(resnet), resnet.widths, _resnet_layout(published)
+    raise CheckpointError(f"the backbone {kind!r} is not supported; supported backbones are swin and resnet")
+
+
+def swin_config(config: Mapping[str, Any]) -> SwinConfig:
+    """Reads a transformers Swin configuration, with that class's defaults for what it leaves out."""
+    if config.get("use_absolute_embeddings", False):
+        raise CheckpointError("Swin with absolute position embeddings is not supported; no public checkpoint has them")
+    if config.get("hidden_act", "gelu") != "gelu":
+        raise CheckpointError(f"Swin with the activation {config['hidden_act']!r} is not supported; use gelu")
+    return SwinConfig(
+        embed_dim=config.get("embed_dim", 96),
+        depths=tuple(config.get("depths", (2, 2, 6, 2))),
+        heads=tuple(config.get("num_heads", (3, 6, 12, 24))),
+        window=config.get("window_size", 7),
+        patch=config.get("patch_size", 4),
+        channels=config.get("num_channels", config.get("in_channels", 3)),
+        mlp_ratio=config.get("mlp_ratio", 4.0),
+        qkv_bias=config.get("qkv_bias", True),
+        norm_eps=config.get("layer_norm_eps", 1e-5),
+    )
+
+
+def resnet_config(config: Mapping[str, Any]) -> ResNetConfig:
+    """Reads a transformers ResNet configuration, with that class's defaults for what it leaves out."""
+    if config.get("hidden_act", "relu") != "relu":
+        raise CheckpointError(f"ResNet with the activation {config['hidden_act']!r} is not supported; use relu")
+    block = config.get("layer_type", "bottleneck")
+    if block not in ("basic", "bottleneck"):
+        raise CheckpointError(f"ResNet blocks of type {block!r} do not exist; layer_type is 'basic' or 'bottleneck'")
+    return ResNetConfig(
+        stem_width=config.get("embedding_size", 64),
+        widths=tuple(config.get("hidden_sizes", (256, 512, 1024, 2048))),
+        depths=tuple(config.get("depths", (3, 4, 6, 3))),
+        block=block,
+        channels=config.get("num_channels", 3),
+        stride_in_first_1x1=config.get("downsample_in_bottleneck", False),
+        downsample_first_stage=config.get("downsample_in_first_stage", False),
+    )
+
+
+def _swin_layout(prefix: str) -> Layout:
+    block = prefix + "encoder.layers.#.blocks.#."
+    attention = block + "attention.self."
+    ours = "backbone.stages.#.#."
+    return Layout(
+        rules=(
+            rename(prefix + "embeddings.patch_embeddings.projection.*", "backbone.patch_embedding.*"),
+            rename(prefix + "embeddings.norm.*", "backbone.patch_norm.*"),
+            rename(block + "layernorm_before.*", ours + "attention_norm.*"),
+            rename(attention + "relative_position_bias_table", ours + "attention.relative_position_bias"),
+            stack(tuple(attention + f"{part}.*" for part in ("query", "key", "value")), ours + "attention.qkv.*"),
+            rename(block + "attention.output.dense.*", ours + "attention.output.*"),
+            rename(block + "layernorm_after.*", ours + "feed_forward_norm.*"),
+            rename(block + "intermediate.dense.*", ours + "feed_forward.expand.*"),
+            rename(block + "output.dense.*", ours + "feed_forward.contract.*"),
+            rename(prefix + "encoder.layers.#.downsample.reduction.weight", "backbone.mergings.#.reduction.weight"),
+            rename(prefix + "encoder.layers.#.downsample.norm.*", "backbone.mergings.#.norm.*"),
+            # Stages are counted from 1 in the file.
+            *(
+                rename(prefix + f"hidden_states_norms.stage{stage + 1}.*", f"backbone.norms.{stage}.*")
+                for stage in range(4)
+            ),
+        ),
+        leftovers=(
+            attention + "relative_position_index",  # recomputed from the window size
+            prefix + "swin.layernorm.weight",  # written by transformers 5, never used
+            prefix + "swin.layernorm.bias",
+        ),
+    )
+
+
+def _resnet_layout(prefix: str) -> Layout:
+    stem = prefix + "embedder.embedder."
+    layer = prefix + "encoder.stages.#.layers.#."
+    return Layout(
+        rules=(
+            rename(stem + "convolution.weight", "backbone.stem.0.weight"),
+            rename(stem + "normalization.*", "backbone.stem.1.*"),
+            rename(layer + "layer.#.convolution.weight", "backbone.stages.#.#.layers.#.0.weight"),
+            rename(layer + "layer.#.normalization.*", "backbone.stages.#.#.layers.#.1.*"),
+            rename(layer + "shortcut.convolution.weight", "backbone.stages.#.#.shortcut.0.weight"),
+            rename(layer + "shortcut.normalization.*", "backbone.stages.#.#.shortcut.1.*"),
+        ),
+        leftovers=(),
+    )

@@ -1,0 +1,109 @@
+"""Mask2Former as transformers saves it (``Mask2FormerForUniversalSegmentation``, 4.x and 5.x)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from everymask.checkpoints.layouts.backbones import build_backbone
+from everymask.checkpoints.layouts.rules import Layout, rename, split
+from everymask.errors import CheckpointError
+from everymask.networks.mask2former import Mask2Former, Mask2FormerConfig
+
+
+def build(config: Mapping[str, Any], num_labels: int) -> tuple[nn.Module, Layout]:
+    """The network that a transformers ``config.json`` describes, with fresh weights, and the layout of its file.
+
+    Values the file leaves out have the defaults of transformers' configuration class. Raises CheckpointError for
+    settings that no published checkpoint has.
+    """
+    _refuse_unpublished(config)
+    backbone, widths, backbone_layout = build_backbone(
+        config.get("backbone_config") or {"model_type": "swin"}, "model.pixel_level_module.encoder."
+    )
+    network = Mask2Former(
+        Mask2FormerConfig(
+            num_labels=num_labels,
+            num_queries=config.get("num_queries", 100),
+            hidden_dim=config.get("hidden_dim", 256),
+            feature_dim=config.get("feature_size", 256),
+            mask_dim=config.get("mask_feature_size", 256),
+            heads=config.get("num_attention_heads", 8),
+            encoder_layers=config.get("encoder_layers", 6),
+            encoder_feed_forward=config.get("encoder_feedforward_dim", 1024),
+            decoder_layers=config.get("decoder_layers", 10) - 1,  # the published number counts predictions
+            decoder_feed_forward=config.get("dim_feedforward", 2048),
+        ),
+        backbone,
+        widths,
+    )
+    return network, Layout(
+        backbone_layout.rules + _pixel_decoder_rules() + _query_decoder_rules(),
+        (*backbone_layout.leftovers, "criterion.empty_weight"),
+    )
+
+
+def _refuse_unpublished(config: Mapping[str, Any]) -> None:
+    expected = {
+        "pre_norm": False,
+        "activation_function": "relu",
+        "common_stride": 4,
+        "feature_strides": [4, 8, 16, 32],
+        "enforce_input_projection": False,
+    }
+    for key, value in expected.items():
+        if config.get(key, value) != value:
+            raise CheckpointError(
+                f"Mask2Former with {key} = {config[key]!r} is not supported; published checkpoints have {value!r}"
+            )
+
+
+def _pixel_decoder_rules() -> tuple[Any, ...]:
+    theirs, ours = "model.pixel_level_module.decoder.", "pixel_decoder."
+    layer, our_layer = theirs + "encoder.layers.#.", ours + "layers.#."
+    return (
+        rename(theirs + "level_embed", ours + "level_embed"),
+        rename(theirs + "input_projections.#.#.*", ours + "input_projections.#.#.*"),
+        rename(layer + "self_attn.sampling_offsets.*", our_layer + "attention.sampling_offsets.*"),
+        rename(layer + "self_attn.attention_weights.*", our_layer + "attention.attention_weights.*"),
+        rename(layer + "self_attn.value_proj.*", our_layer + "attention.value.*"),
+        rename(layer + "self_attn.output_proj.*", our_layer + "attention.output.*"),
+        rename(layer + "self_attn_layer_norm.*", our_layer + "attention_norm.*"),
+        rename(layer + "fc1.*", our_layer + "feed_forward.expand.*"),
+        rename(layer + "fc2.*", our_layer + "feed_forward.contract.*"),
+        rename(layer + "final_layer_norm.*", our_layer + "feed_forward_norm.*"),
+        rename(theirs + "adapter_1.#.*", ours + "lateral.#.*"),
+        rename(theirs + "layer_1.#.*", ours + "fuse.#.*"),
+        rename(theirs + "mask_projection.*", ours + "mask_projection.*"),
+    )
+
+
+def _query_decoder_rules() -> tuple[Any, ...]:
+    theirs, ours = "model.transformer_module.", "query_decoder."
+    layer, our_layer = theirs + "decoder.layers.#.", ours + "layers.#."
+    crossing = tuple(our_layer + f"cross_attention.{part}." for part in ("query", "key", "value"))
+    return (
+        rename(theirs + "queries_embedder.weight", ours + "query_positions"),
+        rename(theirs + "queries_features.weight", ours + "query_features"),
+        rename(theirs + "level_embed.weight", ours + "level_embed"),
+        rename(theirs + "input_projections.#.*", ours + "input_projections.#.*"),
+        split(layer + "cross_attn.in_proj_weight", tuple(part + "weight" for part in crossing)),
+        split(layer + "cross_attn.in_proj_bias", tuple(part + "bias" for part in crossing)),
+        rename(layer + "cross_attn.out_proj.*", our_layer + "cross_attention.output.*"),
+        rename(layer + "cross_attn_layer_norm.*", our_layer + "cross_attention_norm.*"),
+        rename(layer + "self_attn.q_proj.*", our_layer + "self_attention.query.*"),
+        rename(layer + "self_attn.k_proj.*", our_layer + "self_attention.key.*"),
+        rename(layer + "self_attn.v_proj.*", our_layer + "self_attention.value.*"),
+        rename(layer + "self_attn.out_proj.*", our_layer + "self_attention.output.*"),
+        rename(layer + "self_attn_layer_norm.*", our_layer + "self_attention_norm.*"),
+        rename(layer + "fc1.*", our_layer + "feed_forward.expand.*"),
+        rename(layer + "fc2.*", our_layer + "feed_forward.contract.*"),
+        rename(layer + "final_layer_norm.*", our_layer + "feed_forward_norm.*"),
+        rename(theirs + "decoder.layernorm.*", ours + "norm.*"),
+        # The file counts the layers of the mask MLP, our nn.Sequential its activations, too.
+        *(
+            rename(theirs + f"decoder.mask_predictor.mask_embedder.{i}.0.*", ours + f"mask_embedder.{2 * i}.*")
+            for i in range(3)
+        ),
+        rename("class_predictor.*", ours + "class_predictor.*"),
+    )

@@ -1,0 +1,110 @@
+"""How the tensors of a published checkpoint map to ours and back."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One kind of tensor. In every key ``#`` stands for an index and ``*`` for a leaf name such as weight or bias.
+
+    One published and one own key: a renaming. Several published keys: their tensors, concatenated along dimension 0, are
+    ours. Several own keys: the published tensor, cut into equal parts along dimension 0, gives ours.
+    """
+
+    published: tuple[str, ...]
+    ours: tuple[str, ...]
+
+
+def rename(published: str, ours: str) -> Rule:
+    """One tensor under two names."""
+    return Rule((published,), (ours,))
+
+
+def stack(published: tuple[str, ...], ours: str) -> Rule:
+    """Several published tensors that we keep as one."""
+    return Rule(published, (ours,))
+
+
+def split(published: str, ours: tuple[str, ...]) -> Rule:
+    """One published tensor that we keep as several."""
+    return Rule((published,), ours)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A published layout: the rules for every tensor, and the keys that files hold without anyone needing them."""
+
+    rules: tuple[Rule, ...]
+    leftovers: tuple[str, ...]
+
+    def ignored(self, key: str) -> bool:
+        """Whether a published key is a known leftover."""
+        return any(_match(pattern, key) is not None for pattern in self.leftovers)
+
+    def published_shapes(self, network: nn.Module) -> dict[str, tuple[int, ...]]:
+        """Every published key the network needs, with its shape."""
+        shapes = {}
+        for _, (theirs, _), parts in self._groups(network.state_dict()):
+            shape = tuple(parts[0].shape)
+            rows = sum(part.shape[0] for part in parts) // len(theirs) if parts[0].dim() else 0
+            for key in theirs:
+                shapes[key] = (rows, *shape[1:]) if parts[0].dim() else shape
+        return shapes
+
+    def to_ours(self, published: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+        """Our tensors from the published ones; all that ``published_shapes`` names must be there."""
+        state: dict[str, Tensor] = {}
+        for _, (theirs, ours), _ in self._groups(network.state_dict()):
+            tensors = [published[key] for key in theirs]
+            whole = tensors[0] if len(tensors) == 1 else torch.cat(tensors)
+            state.update(zip(ours, whole.chunk(len(ours)) if len(ours) > 1 else (whole,), strict=True))
+        return state
+
+    def to_published(self, network: nn.Module) -> dict[str, Tensor]:
+        """The network's tensors under their published names, as a checkpoint file holds them."""
+        state: dict[str, Tensor] = {}
+        for _, (theirs, _), parts in self._groups(network.state_dict()):
+            whole = parts[0] if len(parts) == 1 else torch.cat(parts)
+            state.update(zip(theirs, whole.chunk(len(theirs)) if len(theirs) > 1 else (whole,), strict=True))
+        return {key: tensor.contiguous() for key, tensor in state.items()}
+
+    def _groups(
+        self, state: Mapping[str, Tensor]
+    ) -> list[tuple[Rule, tuple[tuple[str, ...], tuple[str, ...]], list[Tensor]]]:
+        """Each rule at work: the published keys, our keys and our tensors that belong together."""
+        groups = []
+        covered: set[str] = set()
+        for rule in self.rules:
+            for key in state:
+                wildcards = _match(rule.ours[0], key)
+                if wildcards is None or key in covered:
+                    continue
+                theirs = tuple(_fill(pattern, wildcards) for pattern in rule.published)
+                ours = tuple(_fill(pattern, wildcards) for pattern in rule.ours)
+                covered.update(ours)
+                groups.append((rule, (theirs, ours), [state[each] for each in ours]))
+        missing = [key for key in state if key not in covered]
+        if missing:
+            raise AssertionError(f"no rule of the layout covers {missing[0]!r} and {len(missing) - 1} more")
+        return groups
+
+
+def _match(pattern: str, key: str) -> tuple[str, ...] | None:
+    found = _compiled(pattern).fullmatch(key)
+    return found.groups() if found else None
+
+
+@cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(re.escape(pattern).replace(r"\#", r"(\d+)").replace(r"\*", r"(\w+)"))
+
+
+def _fill(pattern: str, wildcards: tuple[str, ...]) -> str:
+    values = iter(wildcards)
+    return re.sub(r"[#*]", lambda _: next(values), pattern)

@@ -1,0 +1,51 @@
+"""``everymask evaluate``: the figures of a model on annotated data."""
+
+import json
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from everymask.cli.options import BatchSize, Device, Dtype
+
+if TYPE_CHECKING:
+    from everymask.labels import LabelSet
+    from everymask.metrics.semantic import SemanticScores
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A bundled name, a folder or a Hub id.")],
+    data: Annotated[Path, typer.Argument(help="A folder with images/SPLIT/NAME.jpg and labels/SPLIT/NAME.png.")],
+    split: Annotated[str, typer.Option(help="The folder inside images/ and labels/.")] = "test",
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures to this file.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N images, by name.")] = None,
+    batch_size: BatchSize = 1,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+) -> None:
+    """Measure semantic segmentation: mIoU, aAcc, mAcc and the IoU of each class."""
+    from everymask.datasets.class_maps import ignored_values, list_class_maps, read_class_map
+
+    annotated = list_class_maps(data, split)[:limit]
+
+    from everymask.cli.progress import image_progress
+    from everymask.metrics.semantic import ConfusionMatrix
+    from everymask.segmenter import Failure, load
+
+    segmenter = load(model, device=device, dtype=dtype)
+    num_classes = len(segmenter.labels)
+    matrix = ConfusionMatrix(num_classes)
+    results = segmenter.stream((pair.image for pair in annotated), batch_size=batch_size, task="semantic")
+    with image_progress() as progress:
+        bar = progress.add_task("evaluating", total=len(annotated))
+        for pair, result in zip(annotated, results, strict=True):
+            if isinstance(result, Failure):
+                raise result.error
+            truth = read_class_map(pair.labels, result.size, num_classes)
+            matrix.add(result.label_map, truth, ignored_values(num_classes))
+            progress.advance(bar)
+    scores = matrix.scores()
+    _print_scores(scores, segmenter.labels)
+    print(f"mIoU {scores.mean_iou:.2%}  aAcc {scores.pixel_accuracy:.2%}  mAcc {scores.mean_accuracy:.2%}")
+    print(f"{segmenter.name} on {len(annotated)} images of {data}, split {split}")

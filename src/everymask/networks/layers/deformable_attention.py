@@ -1,0 +1,134 @@
+"""Multi-scale deformable attention (Deformable DETR, Zhu et al. 2021, section 4.1, equation 3), by gathering rows.
+
+Each query reads every level of a feature pyramid at a few learned points around its own place, bilinearly. Bilinear
+reading is a weighted sum of four rows of the value matrix, so all points of all levels together are one weighted sum of
+4 x levels x points rows: exactly what ``embedding_bag`` computes, without ever building the sampled values.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, slots=True)
+class Pyramid:
+    """Where the tokens of a flattened feature pyramid lie.
+
+    S is the number of tokens of all L levels, level after level, each row by row.
+    ``columns`` and ``rows`` (S, L) float32: a token's centre in the pixel coordinates of each level (pixel centres are
+    whole numbers). ``widths``, ``heights`` and ``starts`` (L,) int64: each level's size and the index of its first token.
+    """
+
+    columns: Tensor
+    rows: Tensor
+    widths: Tensor
+    heights: Tensor
+    starts: Tensor
+
+    @classmethod
+    def of(cls, sizes: Sequence[tuple[int, int]], device: torch.device) -> "Pyramid":
+        """The pyramid of levels of the given (height, width)."""
+        heights = torch.tensor([height for height, _ in sizes], device=device)
+        widths = torch.tensor([width for _, width in sizes], device=device)
+        areas = heights * widths
+        columns, rows = [], []
+        for height, width in sizes:
+            y = (torch.arange(height, device=device, dtype=torch.float32) + 0.5) / height  # (height,), in 0..1
+            x = (torch.arange(width, device=device, dtype=torch.float32) + 0.5) / width
+            columns.append((x[:, None] * widths - 0.5).repeat(height, 1))  # (height * width, L)
+            rows.append((y[:, None] * heights - 0.5).repeat_interleave(width, 0))
+        return cls(torch.cat(columns), torch.cat(rows), widths, heights, areas.cumsum(0) - areas)
+
+
+class DeformableAttention(nn.Module):
+    """Multi-scale deformable self-attention of the tokens of a pyramid."""
+
+    def __init__(self, dim: int, heads: int, levels: int, points: int) -> None:
+        super().__init__()
+        self.heads, self.levels, self.points = heads, levels, points
+        self.sampling_offsets = nn.Linear(dim, heads * levels * points * 2)
+        self.attention_weights = nn.Linear(dim, heads * levels * points)
+        self.value = nn.Linear(dim, dim)
+        self.output = nn.Linear(dim, dim)
+        self._start_as_a_star()
+
+    def _start_as_a_star(self) -> None:
+        """Initialises the points of head i to lie in direction i, 1 to ``points`` pixels away, equally weighted."""
+        angles = torch.arange(self.heads) * (2 * math.pi / self.heads)
+        directions = torch.stack((angles.cos(), angles.sin()), -1)  # (heads, 2)
+        directions = directions / directions.abs().amax(-1, keepdim=True)
+        distances = torch.arange(1, self.points + 1)
+        star = directions[:, None, None, :] * distances[:, None]  # (heads, 1, points, 2)
+        with torch.no_grad():
+            self.sampling_offsets.bias.copy_(star.expand(-1, self.levels, -1, -1).flatten())
+        nn.init.zeros_(self.sampling_offsets.weight)
+        nn.init.zeros_(self.attention_weights.weight)
+        nn.init.zeros_(self.attention_weights.bias)
+        for projection in (self.value, self.output):
+            nn.init.xavier_uniform_(projection.weight)
+            nn.init.zeros_(projection.bias)
+
+    def forward(self, tokens: Tensor, positions: Tensor, pyramid: Pyramid) -> Tensor:
+        """``tokens`` (B, S, dim), ``positions`` (S, dim), the tokens' places in ``pyramid``; returns (B, S, dim)."""
+        queries = tokens + positions
+        shape = (self.heads, self.levels, self.points)
+        offsets = self.sampling_offsets(queries).unflatten(-1, (*shape, 2))  # (B, S, heads, L, P, 2), pixels (x, y)
+        weights = self.attention_weights(queries).unflatten(-1, (self.heads, -1)).softmax(-1)  # (B, S, heads, L * P)
+        sampled = gather_bilinear(self.value(tokens), offsets, weights.unflatten(-1, shape[1:]), pyramid)
+        out: Tensor = self.output(sampled)
+        return out
+
+
+def gather_bilinear(values: Tensor, offsets: Tensor, weights: Tensor, pyramid: Pyramid) -> Tensor:
+    """Sums ``values`` over sampling points, each read bilinearly; outside a level values are zero.
+
+    ``values`` (B, S, dim); ``offsets`` (B, S, heads, L, P, 2) in pixels of each level, x before y, from the token's own
+    place; ``weights`` (B, S, heads, L, P). Returns (B, S, dim): head i reads and writes the i-th part of the channels.
+    Places and weights are computed in float32.
+    """
+    batch, tokens, heads = offsets.shape[:3]
+    spread = (slice(None), None, slice(None), None)  # (S, L) -> (S, 1, L, 1), to stand beside (S, heads, L, P)
+    x = offsets[..., 0].float() + pyramid.columns[spread]  # (B, S, heads, L, P)
+    y = offsets[..., 1].float() + pyramid.rows[spread]
+    width, height = pyramid.widths[:, None], pyramid.heights[:, None]  # (L, 1)
+    left, top = x.floor(), y.floor()
+    column_pairs = _corner_pair(left.long(), x - left, width)
+    row_pairs = _corner_pair(top.long(), y - top, height)
+
+    scale = weights.float()
+    indices, factors = [], []
+    for row, row_factor in row_pairs:
+        line = pyramid.starts[:, None] + row * width
+        weighted = row_factor * scale
+        for column, column_factor in column_pairs:
+            indices.append(line + column)
+            factors.append(weighted * column_factor)
+
+    # One table row is one head of one token: row = (image * S + token) * heads + head.
+    image = torch.arange(batch, device=values.device).view(-1, 1, 1, 1) * tokens
+    head = torch.arange(heads, device=values.device).view(1, 1, -1, 1)
+    table_rows = (torch.stack(indices, -1).flatten(3) + image) * heads + head  # (B, S, heads, L * P * 4)
+    sampled = F.embedding_bag(
+        table_rows.flatten(0, 2),  # (B * S * heads, L * P * 4)
+        values.reshape(batch * tokens * heads, -1),
+        per_sample_weights=torch.stack(factors, -1).flatten(3).flatten(0, 2).to(values.dtype),
+        mode="sum",
+    )
+    return sampled.view(batch, tokens, -1)
+
+
+def _corner_pair(lower: Tensor, fraction: Tensor, size: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """The two whole coordinates around each place on one axis, each with its bilinear factor, zero outside the map."""
+    upper = lower + 1
+    inside_lower = (lower >= 0) & (lower < size)
+    inside_upper = (upper >= 0) & (upper < size)
+    last = size - 1
+    zero = torch.zeros_like(size)
+    return (
+        (lower.clamp(zero, last), (1 - fraction) * inside_lower),
+        (upper.clamp(zero, last), fraction * inside_upper),
+    )

@@ -1,0 +1,203 @@
+"""The way of an image from start to end: read, prepare, network, decode; for one image or a stream of them."""
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from everymask.checkpoints import Checkpoint, load_checkpoint
+from everymask.decoding import DecodingOptions, decode, decoding_options
+from everymask.devices import choose_device, choose_dtype
+from everymask.errors import EverymaskError, OptionError
+from everymask.images import read_image
+from everymask.labels import LabelSet
+from everymask.preprocessing import Prepared, prepare
+from everymask.segmentation import Segmentation, Task
+
+# How many batches' worth of images a stream holds at most while it looks for companions of equal size.
+_WINDOW_BATCHES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What a stream yields in the place of a result: the source as it was given, and the error it caused."""
+
+    source: Any
+    error: EverymaskError
+
+
+def load(
+    name: str | Path,
+    *,
+    revision: str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    token: str | None = None,
+    cache_dir: str | Path | None = None,
+) -> "Segmenter":
+    """Loads a model, ready to segment.
+
+    ``name`` is a bundled name, a folder in the transformers layout or a Hub id "owner/name" (``revision``, ``token``
+    and ``cache_dir`` are for the latter). ``device`` is "auto" (cuda, then mps, then cpu), "cpu", "cuda", "cuda:N" or
+    "mps". ``dtype`` is what the network computes in: "auto" (float32), "float32", "bfloat16" or, not on the CPU,
+    "float16". Raises OptionError for a device or dtype that is unknown or not to be had here, before anything is
+    downloaded, and CheckpointError where the model cannot be found, downloaded or read.
+    """
+    torch_device = choose_device(device)
+    torch_dtype = choose_dtype(dtype, torch_device)
+    checkpoint = load_checkpoint(name, revision=revision, token=token, cache_dir=cache_dir)
+    return Segmenter(checkpoint, torch_device, torch_dtype)
+
+
+class Segmenter:
+    """A loaded model; calling it segments an image.
+
+    ``name`` is what was loaded, ``tasks`` what it can do (the first is the default), ``labels`` its classes,
+    ``license`` that of its weights where known, ``network`` the nn.Module, in eval mode on the chosen device.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> None:
+        self.name: str = checkpoint.name
+        self.tasks: tuple[Task, ...] = checkpoint.tasks
+        self.labels: LabelSet = checkpoint.labels
+        self.license: str | None = checkpoint.license
+        self.network: nn.Module = checkpoint.network.to(device, dtype).eval()
+        self._preprocessing = checkpoint.preprocessing
+        self._device = device
+        self._dtype = dtype
+
+    def prepare(self, image: Any) -> Prepared:
+        """The network's input for an image: ``pixel_values`` (1, 3, h, w) float32 on the CPU, and its Geometry.
+
+        ``image`` is anything ``read_image`` takes. Raises ImageError where it cannot be read.
+        """
+        return prepare(read_image(image), self._preprocessing)
+
+    def __call__(
+        self,
+        image: Any,
+        *,
+        task: str | None = None,
+        threshold: float | None = None,
+        mask_threshold: float | None = None,
+        overlap_threshold: float | None = None,
+        explain: bool = False,
+    ) -> Segmentation:
+        """Segments one image: a path, URL, bytes, binary file, PIL image, array or tensor.
+
+        ``task`` is "panoptic", "instance" or "semantic"; None means the first of ``tasks``. The thresholds are in 0..1
+        and None means the task's default: ``threshold`` is what a query's score must exceed, ``mask_threshold`` the
+        probability from which a pixel is in a mask, ``overlap_threshold`` the share of its mask a panoptic segment must
+        keep. ``explain=True`` fills the result's ``dropped``. Raises ImageError for a bad image and OptionError for a
+        task the model cannot do, a value out of range or an option without meaning for the task.
+        """
+        options = self._options(task, threshold, mask_threshold, overlap_threshold, explain)
+        [result] = self._segment([self._read(image)], options)
+        return result
+
+    def stream(
+        self,
+        sources: Iterable[Any],
+        *,
+        batch_size: int = 1,
+        task: str | None = None,
+        threshold: float | None = None,
+        mask_threshold: float | None = None,
+        overlap_threshold: float | None = None,
+        explain: bool = False,
+    ) -> Iterator[Segmentation | Failure]:
+        """Segments image after image, in the order of ``sources``, which is consumed only as far as needed.
+
+        A source that cannot be read or prepared yields a Failure in its place; the others are not affected.
+        Up to ``batch_size`` images go through the network together, only images whose network input has the same
+        size, so that no result depends on its companions; to find such images, up to 4 batches of them are held in
+        memory. The other options are those of a call; wrong ones raise OptionError here, before anything is read.
+        """
+        if isinstance(sources, str | bytes | os.PathLike) or not isinstance(sources, Iterable):
+            raise OptionError("stream takes an iterable of images: wrap a single image in a list, or call the model")
+        if batch_size < 1:
+            raise OptionError(f"batch_size is {batch_size}: it must be at least 1")
+        options = self._options(task, threshold, mask_threshold, overlap_threshold, explain)
+        return self._stream(iter(sources), batch_size, options)
+
+    def _stream(
+        self, sources: Iterator[Any], batch_size: int, options: DecodingOptions
+    ) -> Iterator[Segmentation | Failure]:
+        window: deque[_Slot] = deque()
+        while True:
+            while window and window[0].result is not None:
+                yield window[0].result
+                window.popleft()
+            batch = _batch_of_first(window, batch_size)
+            wants_more = len(batch) < batch_size and len(window) < _WINDOW_BATCHES * batch_size
+            if wants_more and (slot := self._next_slot(sources)) is not None:
+                window.append(slot)
+            elif batch:
+                images = [waiting for slot in batch if (waiting := slot.waiting) is not None]
+                for slot, result in zip(batch, self._segment(images, options), strict=True):
+                    slot.waiting, slot.result = None, result
+            else:
+                return
+
+    def _next_slot(self, sources: Iterator[Any]) -> "_Slot | None":
+        for source in sources:
+            try:
+                return _Slot(waiting=self._read(source))
+            except EverymaskError as error:
+                return _Slot(result=Failure(source, error))
+        return None
+
+    def _read(self, source: Any) -> "_Waiting":
+        image = read_image(source)
+        return _Waiting(image, prepare(image, self._preprocessing))
+
+    def _segment(self, images: Sequence["_Waiting"], options: DecodingOptions) -> list[Segmentation]:
+        pixel_values = torch.cat([image.prepared.pixel_values for image in images])  # (B, 3, h, w)
+        with torch.inference_mode():
+            queries = self.network(pixel_values.to(self._device, self._dtype))
+            return [
+                decode(queries, index, image.prepared.geometry, self.labels, options, image.pixels)
+                for index, image in enumerate(images)
+            ]
+
+    def _options(
+        self,
+        task: str | None,
+        threshold: float | None,
+        mask_threshold: float | None,
+        overlap_threshold: float | None,
+        explain: bool,
+    ) -> DecodingOptions:
+        chosen = self.tasks[0] if task is None else task
+        if chosen not in self.tasks:
+            raise OptionError(f"{self.name} cannot do the task {chosen!r}: choose {' or '.join(self.tasks)}")
+        return decoding_options(chosen, threshold, mask_threshold, overlap_threshold, explain)
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """An image on its way to the network: ``pixels`` (H, W, 3) uint8 as read, and prepared."""
+
+    pixels: NDArray[np.uint8]
+    prepared: Prepared
+
+
+@dataclass(slots=True)
+class _Slot:
+    """A place in a stream's order: first an image that waits, then what came of it."""
+
+    waiting: _Waiting | None = None
+    result: Segmentation | Failure | None = None
+
+
+def _batch_of_first(window: Iterable[_Slot], batch_size: int) -> list[_Slot]:
+    """The first waiting image and those after it with the same network input size, ``batch_size`` at most."""
+    waiting = [(slot, slot.waiting.prepared.geometry.padded) for slot in window if slot.waiting is not None]
+    return [slot for slot, size in waiting if size == waiting[0][1]][:batch_size]
