@@ -14,9 +14,9 @@ class Entry:
 
     ``name``: what ``load`` takes, a bundled name or a Hub id. ``labels``: its label set in ``everymask.labels``.
     ``weights_mb``: size of the weights in megabytes (10^6 bytes).
-    ``metric`` and ``value``: the published accuracy in percent (PQ, mask AP or mIoU on the data set's validation images,
-    the test images for CamVid), reached with images resized as ``measured_at`` says. ``input_size``: what the
-    checkpoint's own preprocessor config resizes to. ``license``: the licence of the weights.
+    ``metric`` and ``value``: the published accuracy in percent (PQ, mask AP or mIoU; on the validation images of the
+    data set, for CamVid on the test images), reached with images resized as ``measured_at`` says. ``input_size``: what
+    the checkpoint's own preprocessor config resizes to. ``license``: the licence of the weights.
     """
 
     name: str

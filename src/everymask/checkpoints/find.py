@@ -26,8 +26,8 @@ def find(
 
     A str that is a bundled name means the bundled model (write "./street" for a folder of that name), one that exists
     as a folder the folder, and one of the form owner/name a repository of the Hub. A Path is always a folder.
-    Raises CheckpointError if nothing of that name exists, OptionError if ``revision`` is given with anything that has no
-    revisions.
+    Raises CheckpointError if nothing of that name exists, OptionError if ``revision`` is given with anything that has
+    no revisions.
     """
     if isinstance(name, str) and name in bundled_names():
         _refuse_revision(revision, "a bundled model")
@@ -48,4 +48,6 @@ def find(
 
 def _refuse_revision(revision: str | None, what: str) -> None:
     if revision is not None:
-        raise OptionError(f"revision={revision!r} has no meaning for {what}; only repositories of the Hub have revisions")
+        raise OptionError(
+            f"revision={revision!r} has no meaning for {what}; only repositories of the Hub have revisions"
+        )

@@ -1,5 +1,7 @@
 """Downloading a checkpoint from the Hugging Face Hub: the files that are needed, and no others."""
 
+import errno
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from everymask.checkpoints.files import CONFIG, INDEX_SUFFIX, PREPROCESSOR, WEIGHTS, read_shard_index
@@ -29,9 +31,10 @@ def download(
         )
     folder = config.parent
     # The folder is named after the commit that the revision meant: all other files must come from that commit, too.
-    repo = _Repository(repository, folder.name, token, cache_dir)
+    repo = replace(repo, revision=folder.name)
     repo.fetch(PREPROCESSOR)
-    for name in WEIGHTS:
+    # Weights of this commit that are there already need no question to the Hub which others there are.
+    for name in [name for name in WEIGHTS if (folder / name).exists()] or WEIGHTS:
         path = repo.fetch(name)
         if path is None:
             continue
@@ -43,14 +46,14 @@ def download(
     raise CheckpointError(f"{repo} has none of {', '.join(WEIGHTS)}; everymask reads no other kind of weights")
 
 
+@dataclass(frozen=True)
 class _Repository:
-    """A repository at a revision."""
+    """A repository at a revision, and how it is reached."""
 
-    def __init__(self, name: str, revision: str | None, token: str | None, cache_dir: str | Path | None) -> None:
-        self.name = name
-        self.revision = revision
-        self.token = token
-        self.cache_dir = cache_dir
+    name: str
+    revision: str | None
+    token: str | None
+    cache_dir: str | Path | None
 
     def __str__(self) -> str:
         return self.name if self.revision is None else f"{self.name} (revision {self.revision})"
@@ -62,15 +65,13 @@ class _Repository:
 
         try:
             return Path(
-                hf_hub_download(
-                    self.name, filename, revision=self.revision, token=self.token, cache_dir=self.cache_dir
-                )
+                hf_hub_download(self.name, filename, revision=self.revision, token=self.token, cache_dir=self.cache_dir)
             )
         except LocalEntryNotFoundError as error:  # a kind of EntryNotFoundError: not in the cache, and no answer
             raise CheckpointError(self._why(error.__cause__ or error, filename)) from error
         except EntryNotFoundError:
             return None
-        # huggingface_hub lets the errors of its own layers through (httpx, xet, the file system); all mean the same here.
+        # huggingface_hub lets the errors of its layers through (httpx, xet, the file system); all mean the same here.
         except Exception as error:
             raise CheckpointError(self._why(error, filename)) from error
 
@@ -110,10 +111,10 @@ class _Repository:
                     "this repository; pass token=... of an account that may"
                 )
             return f"{hub} answered HTTP {status} for {filename} of {self}; try again later"
-        if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
+        if isinstance(error, OSError) and (error.filename is not None or error.errno == errno.ENOSPC):
             return (
-                f"{filename} of {self} cannot be written to {error.filename}: {error.strerror}; free some space, or "
-                "give a folder that can be written as cache_dir=..."
+                f"{filename} of {self} cannot be written to {error.filename or 'the cache'}: {error.strerror}; free "
+                "some space, or give a folder that can be written as cache_dir=..."
             )
         return (
             f"{filename} of {self} could not be downloaded from {hub} ({type(error).__name__}: {error}); check the "

@@ -1,0 +1,108 @@
+"""From a name to a built network with all that belongs to it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from everymask.checkpoints.catalogue import Entry, entry
+from everymask.checkpoints.config import ModelConfig, read_config
+from everymask.checkpoints.files import CONFIG, PREPROCESSOR, read_json
+from everymask.checkpoints.find import find
+from everymask.checkpoints.layouts import mask2former
+from everymask.checkpoints.layouts.rules import Layout
+from everymask.checkpoints.strict import load_strictly, no_random_initialisation
+from everymask.checkpoints.weights import read_weights
+from everymask.errors import CheckpointError
+from everymask.labels import LabelSet, label_set, match_labels
+from everymask.preprocessing import Preprocessing
+from everymask.segmentation import TASKS, Task
+
+Builder = Callable[[Mapping[str, Any], int], tuple[nn.Module, Layout]]
+BUILDERS: dict[str, Builder] = {"mask2former": mask2former.build}
+"""For each supported model_type: from a config and the number of classes to the network and its published layout."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint, loaded.
+
+    ``name``: as it was asked for. ``folder``: where its files lie. ``network``: in eval mode, float32, on the CPU.
+    ``tasks``: what it was trained for, in the order of ``TASKS``. ``license``: of the weights, None if not stated.
+    """
+
+    name: str
+    folder: Path
+    network: nn.Module
+    labels: LabelSet
+    preprocessing: Preprocessing
+    tasks: tuple[Task, ...]
+    license: str | None
+
+
+def load_checkpoint(
+    name: str | Path,
+    *,
+    revision: str | None = None,
+    token: str | None = None,
+    cache_dir: str | Path | None = None,
+) -> Checkpoint:
+    """Loads a bundled model, a local folder in the transformers layout, or a Hub repository (owner/name).
+
+    ``revision``, ``token`` and ``cache_dir`` are for the Hub (see ``hub.download``). Tasks, licence, things and palette
+    come from the first that states them: the ``everymask`` block of the config; the data set whose class names the
+    config has (things and palette); the catalogue. Otherwise the checkpoint does all three tasks, every class is a
+    thing, no class has a colour and the licence is None.
+    Raises CheckpointError if the checkpoint cannot be found, read or built, OptionError for a revision of something
+    that has none.
+    """
+    folder = find(name, revision=revision, token=token, cache_dir=cache_dir)
+    config = read_config(folder)
+    if config.model_type not in BUILDERS:
+        raise CheckpointError(
+            f'{folder / CONFIG} is of model_type "{config.model_type}"; supported are {", ".join(sorted(BUILDERS))}'
+        )
+    preprocessing = Preprocessing.from_config(read_json(folder / PREPROCESSOR))
+    with no_random_initialisation():
+        network, layout = BUILDERS[config.model_type](config.content, len(config.names))
+    load_strictly(network, layout, read_weights(folder))
+    known = _catalogued(str(name), config)
+    return Checkpoint(
+        name=str(name),
+        folder=folder,
+        network=network.eval(),
+        labels=_labels(config, known),
+        preprocessing=preprocessing,
+        tasks=config.statement.tasks or (known.tasks if known else TASKS),
+        license=config.statement.license or (known.license if known else None),
+    )
+
+
+def _catalogued(name: str, config: ModelConfig) -> Entry | None:
+    found = entry(name)
+    if found is not None:
+        return found
+    # A model fine-tuned from a published one still bears its name: it is the same thing only with the same classes.
+    origin = entry(config.origin)
+    return origin if origin and match_labels(config.names) == _known_labels(origin, config.names) else None
+
+
+def _labels(config: ModelConfig, known: Entry | None) -> LabelSet:
+    names, statement = config.names, config.statement
+    labels = match_labels(names)
+    if labels is None and known is not None and len(label_set(known.labels)) == len(names):
+        labels = _known_labels(known, names)
+    if labels is None:
+        labels = LabelSet(names, (True,) * len(names), (None,) * len(names))
+    return LabelSet(
+        names,
+        labels.things if statement.things is None else tuple(i in statement.things for i in range(len(names))),
+        labels.colors if statement.palette is None else statement.palette,
+    )
+
+
+def _known_labels(known: Entry, names: tuple[str, ...]) -> LabelSet:
+    labels = label_set(known.labels)
+    return LabelSet(names, labels.things, labels.colors)

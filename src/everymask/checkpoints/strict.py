@@ -1,0 +1,93 @@
+"""Loading weights strictly: every tensor has its place, and every place its tensor."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from everymask.checkpoints.layouts.rules import Layout
+from everymask.errors import CheckpointError
+
+LISTED = 10
+
+
+def load_strictly(network: nn.Module, layout: Layout, published: Mapping[str, Tensor]) -> None:
+    """Puts published tensors into a network: floating-point ones as float32, all copied, so that no file stays in use.
+
+    The network's own tensors are replaced and never read. Raises CheckpointError, listing the first ten keys of each
+    kind in their published names, if keys are missing, have another shape than the network's, or are neither part of
+    the network nor leftovers that the layout knows; and if integers stand where the network has floating-point numbers.
+    """
+    required = layout.published_shapes(network)
+    faults = [
+        _fault("missing", [key for key in required if key not in published]),
+        _fault("unexpected", [key for key in published if key not in required and not layout.ignored(key)]),
+        _fault(
+            "of another shape",
+            [
+                f"{key} {tuple(published[key].shape)} instead of {shape}"
+                for key, shape in required.items()
+                if key in published and tuple(published[key].shape) != shape
+            ],
+        ),
+    ]
+    if any(faults):
+        raise CheckpointError(
+            f"the weights do not fit the network that the config describes ({'; '.join(filter(None, faults))}); "
+            "check that config and weights belong together and are of a supported model"
+        )
+    ours = layout.to_ours(published, network)
+    wanted = network.state_dict()
+    quantised = [key for key, tensor in ours.items() if tensor.is_floating_point() != wanted[key].is_floating_point()]
+    if quantised:
+        raise CheckpointError(
+            f"the weights have another kind of number than the network ({_fault('in all', quantised)}); quantised "
+            "checkpoints are not supported, use the float32, float16 or bfloat16 one"
+        )
+    network.load_state_dict({key: _own(tensor) for key, tensor in ours.items()}, strict=True, assign=True)
+
+
+@contextmanager
+def no_random_initialisation() -> Iterator[None]:
+    """Inside, torch's random initialisation leaves parameters as they were allocated; everything else is as ever.
+
+    Building a network only to load it needs no random numbers, and drawing them takes longer than reading a file.
+    The meta device would do the same, but leaves buffers that no file holds without content.
+    """
+    with _NoRandomInitialisation():
+        yield
+
+
+class _NoRandomInitialisation(TorchFunctionMode):
+    SKIPPED = frozenset(
+        {
+            nn.init.uniform_,
+            nn.init.normal_,
+            nn.init.kaiming_uniform_,
+            Tensor.uniform_,
+            Tensor.normal_,
+        }
+    )
+
+    def __torch_function__(
+        self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func in self.SKIPPED:
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
+def _fault(kind: str, keys: list[str]) -> str:
+    if not keys:
+        return ""
+    rest = f" and {len(keys) - LISTED} more" if len(keys) > LISTED else ""
+    return f"{len(keys)} {kind}: {', '.join(keys[:LISTED])}{rest}"
+
+
+def _own(tensor: Tensor) -> Tensor:
+    """A contiguous copy; a tensor that is a view of a file is neither aligned nor safe from changes of the file."""
+    dtype = torch.float32 if tensor.is_floating_point() else tensor.dtype
+    return torch.empty(tensor.shape, dtype=dtype).copy_(tensor)
