@@ -1,7 +1,7 @@
 """Folders of photographs with a class for every pixel, laid out as CamVid's.
 
-    images/{split}/NAME.jpg    the photographs, of any readable image format
-    labels/{split}/NAME.png    single-channel PNG, the class index of each pixel
+images/{split}/NAME.jpg    the photographs, of any readable image format
+labels/{split}/NAME.png    single-channel PNG, the class index of each pixel
 """
 
 from dataclasses import dataclass
@@ -58,7 +58,9 @@ def read_class_map(path: Path, size: Size, num_classes: int) -> NDArray[np.int64
         # SyntaxError is what Pillow raises for a broken PNG chunk.
         raise DataError(f"{path} cannot be read as a PNG: {error}") from error
     if mode not in _INDEX_MODES:
-        raise DataError(f"{path} has the mode {mode}: labels are single-channel PNGs that hold class indices, not colours")
+        raise DataError(
+            f"{path} has the mode {mode}: labels must be single-channel PNGs that hold class indices, not colours"
+        )
     if classes.shape != size:
         raise DataError(
             f"{path} is {classes.shape[1]} x {classes.shape[0]} pixels and its image {size.width} x {size.height}: "
@@ -77,8 +79,8 @@ def read_class_map(path: Path, size: Size, num_classes: int) -> NDArray[np.int64
 def ignored_values(num_classes: int) -> tuple[int, int]:
     """The values that mean "no class here".
 
-    One past the last class (CamVid's void is 11 beside the classes 0..10), and the largest value the file can hold: 255,
-    or 65535 where 255 is a class.
+    One past the last class (CamVid's void is 11 beside the classes 0..10), and the largest value the file can hold:
+    255, or 65535 where 255 is a class.
     """
     return num_classes, 255 if num_classes <= 255 else 65535
 
