@@ -1,5 +1,5 @@
 # Everything runs in .venv, which is made on first use: a bare machine needs python3.11 or newer, make and gcc.
-PYTHON ?= $(shell command -v python3.11 || echo python3)
+PYTHON ?= $(shell python3.11 -c 'print("python3.11")' 2>/dev/null || echo python3)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 

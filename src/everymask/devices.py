@@ -46,6 +46,7 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
         raise OptionError(f"unknown dtype {dtype!r}: choose auto, {', '.join(_DTYPES)}")
     if dtype == "float16" and device.type == "cpu":
         raise OptionError(
-            "dtype 'float16' is refused on the CPU: CPUs compute it slowly and it overflows; use 'bfloat16' or 'float32'"
+            "dtype 'float16' is refused on the CPU, which computes it slowly and where it easily overflows: "
+            "use 'bfloat16' or 'float32'"
         )
     return _DTYPES[dtype]

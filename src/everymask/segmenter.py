@@ -132,9 +132,9 @@ class Segmenter:
     ) -> Iterator[Segmentation | Failure]:
         window: deque[_Slot] = deque()
         while True:
-            while window and window[0].result is not None:
-                yield window[0].result
+            while window and (ready := window[0].result) is not None:
                 window.popleft()
+                yield ready
             batch = _batch_of_first(window, batch_size)
             wants_more = len(batch) < batch_size and len(window) < _WINDOW_BATCHES * batch_size
             if wants_more and (slot := self._next_slot(sources)) is not None:
@@ -175,10 +175,16 @@ class Segmenter:
         overlap_threshold: float | None,
         explain: bool,
     ) -> DecodingOptions:
-        chosen = self.tasks[0] if task is None else task
-        if chosen not in self.tasks:
-            raise OptionError(f"{self.name} cannot do the task {chosen!r}: choose {' or '.join(self.tasks)}")
-        return decoding_options(chosen, threshold, mask_threshold, overlap_threshold, explain)
+        chosen = self.tasks[0] if task is None else next((each for each in self.tasks if each == task), None)
+        if chosen is None:
+            raise OptionError(f"{self.name} cannot do the task {task!r}: choose {' or '.join(self.tasks)}")
+        return decoding_options(
+            chosen,
+            threshold=threshold,
+            mask_threshold=mask_threshold,
+            overlap_threshold=overlap_threshold,
+            explain=explain,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,5 @@
 """``everymask evaluate``: the figures of a model on annotated data."""
 
-import json
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,7 +22,7 @@ def evaluate(
     device: Device = "auto",
     dtype: Dtype = "auto",
 ) -> None:
-    """Measure semantic segmentation: mIoU, aAcc, mAcc and the IoU of each class."""
+    """Measure semantic segmentation: mIoU, aAcc, mAcc and the IoU of each class, over all images together."""
     from everymask.datasets.class_maps import ignored_values, list_class_maps, read_class_map
 
     annotated = list_class_maps(data, split)[:limit]
@@ -36,7 +34,7 @@ def evaluate(
     segmenter = load(model, device=device, dtype=dtype)
     num_classes = len(segmenter.labels)
     matrix = ConfusionMatrix(num_classes)
-    results = segmenter.stream((pair.image for pair in annotated), batch_size=batch_size, task="semantic")
+    results = segmenter.stream([pair.image for pair in annotated], batch_size=batch_size, task="semantic")
     with image_progress() as progress:
         bar = progress.add_task("evaluating", total=len(annotated))
         for pair, result in zip(annotated, results, strict=True):
@@ -46,6 +44,39 @@ def evaluate(
             matrix.add(result.label_map, truth, ignored_values(num_classes))
             progress.advance(bar)
     scores = matrix.scores()
-    _print_scores(scores, segmenter.labels)
+    _print_classes(scores, segmenter.labels)
+    print(f"{segmenter.name}, {split} split, {len(annotated)} images")
     print(f"mIoU {scores.mean_iou:.2%}  aAcc {scores.pixel_accuracy:.2%}  mAcc {scores.mean_accuracy:.2%}")
-    print(f"{segmenter.name} on {len(annotated)} images of {data}, split {split}")
+    if json_file is not None:
+        _write_json(json_file, segmenter.name, split, len(annotated), scores, segmenter.labels)
+
+
+def _print_classes(scores: "SemanticScores", labels: "LabelSet") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("class", "IoU %", "accuracy %")
+    for name, iou, accuracy in zip(labels.names, scores.iou, scores.accuracy, strict=True):
+        table.add_row(name, *("-" if value is None else f"{100 * value:.2f}" for value in (iou, accuracy)))
+    Console().print(table)
+
+
+def _write_json(path: Path, model: str, split: str, images: int, scores: "SemanticScores", labels: "LabelSet") -> None:
+    """Figures in 0..1, null for a class that is in neither truth nor prediction."""
+    import json
+
+    from everymask.formats.atomic import ready_folder, write
+
+    figures = {
+        "model": model,
+        "split": split,
+        "images": images,
+        "mIoU": scores.mean_iou,
+        "aAcc": scores.pixel_accuracy,
+        "mAcc": scores.mean_accuracy,
+        "classes": [
+            {"label": name, "IoU": iou, "accuracy": accuracy}
+            for name, iou, accuracy in zip(labels.names, scores.iou, scores.accuracy, strict=True)
+        ],
+    }
+    write(ready_folder(path.parent) / path.name, f"{json.dumps(figures, indent=1)}\n".encode())

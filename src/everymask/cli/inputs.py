@@ -76,4 +76,4 @@ def _why_nothing(argument: str, path: Path) -> str:
 def _stem(source: str) -> str:
     if source.lower().startswith(_URL_SCHEMES):
         source = unquote(urlsplit(source).path).replace("\\", "/")
-    return Path(source).stem.replace("\0", "") or "image"
+    return Path(source).stem.replace("\0", "").lstrip(".") or "image"

@@ -8,29 +8,26 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from everymask.cli.options import BatchSize, Device, Dtype
+from everymask.errors import OptionError
 
 if TYPE_CHECKING:
     from everymask.segmentation import Segmentation
 
-_Share = Annotated[float | None, typer.Option(min=0, max=1)]
-
 
 def segment(
-    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Files, folders, globs and URLs.")],
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUT", help="Files, folders, globs and URLs.")],
     model: Annotated[str, typer.Option(help="A bundled name, a folder or a Hub id.")] = "street",
     task: Annotated[
         str | None, typer.Option(help="panoptic, instance or semantic.", show_default="the model's first")
     ] = None,
-    threshold: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Keep queries with a score above this.")
-    ] = None,
+    threshold: Annotated[float | None, typer.Option(min=0, max=1, help="Keep queries with a score above this.")] = None,
     mask_threshold: Annotated[
         float | None, typer.Option(min=0, max=1, help="A mask is where its probability reaches this.")
     ] = None,
     overlap_threshold: Annotated[
         float | None, typer.Option(min=0, max=1, help="Drop panoptic masks that keep a smaller share than this.")
     ] = None,
-    output: Annotated[Path, typer.Option(help="The folder for the results; made when missing.")] = Path("everymask-out"),
+    output: Annotated[Path, typer.Option(help="The folder for the results.")] = Path("everymask-out"),
     format: Annotated[
         list[str],
         typer.Option(help="overlay, panoptic-png, coco, masks, json; several with commas or by repeating the option."),
@@ -44,8 +41,7 @@ def segment(
     from everymask.cli.inputs import find_inputs, result_stems
 
     found = find_inputs(inputs)
-    formats = [name.strip() for names in format for name in names.split(",")]
-    check_formats(formats)
+    formats = _known_formats(format)
 
     from everymask.cli.progress import image_progress
     from everymask.segmenter import Failure, load
@@ -85,6 +81,17 @@ def describe(result: "Segmentation") -> str:
     labels = ", ".join(f"{label} {count}" for label, count in counts.most_common())
     plural = "" if len(result.segments) == 1 else "s"
     return f"{len(result.segments)} segment{plural}" + (f" ({labels})" if labels else "")
+
+
+def _known_formats(options: list[str]) -> list[str]:
+    """The names in what was given with --format. Raises OptionError, before any work, for one that is unknown."""
+    from everymask.formats import FORMATS
+
+    names = [name.strip() for option in options for name in option.split(",")]
+    for name in names:
+        if name not in FORMATS:
+            raise OptionError(f"unknown format {name!r}: choose from {', '.join(FORMATS)}")
+    return names
 
 
 def _print_dropped(result: "Segmentation") -> None:

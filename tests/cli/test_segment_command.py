@@ -1,0 +1,123 @@
+"""everymask segment, with a network that segments by colour."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from color_model import picture
+
+
+@pytest.fixture
+def photo(tmp_path):
+    picture(40, 30).save(tmp_path / "photo.png")
+    return "photo.png"
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_one_photo(everymask_command, photo, tmp_path):
+    done = everymask_command("segment", photo)
+    assert (done.status, done.err) == (0, "")
+    [overlay] = names(tmp_path / "everymask-out")
+    [line] = done.out.splitlines()
+    assert line.startswith("photo.png: 2 segments (")
+    assert "red 1" in line
+    assert "blue 1" in line
+    assert line.endswith(f"-> everymask-out/{overlay}")
+    assert Image.open(tmp_path / "everymask-out" / overlay).width >= 40
+
+
+def test_formats_with_commas_and_repeated(everymask_command, photo, tmp_path):
+    one = everymask_command(
+        "segment", photo, "--format", "json,coco,panoptic-png", "--format", "masks", "--output", "a"
+    )
+    assert one.status == 0
+    every = everymask_command(
+        "segment", photo, "--format", "json, coco", "--format", "panoptic-png,masks", "--output", "b"
+    )
+    assert every.status == 0
+    assert names(tmp_path / "a") == names(tmp_path / "b")
+    assert len(names(tmp_path / "a")) >= 4
+
+
+def test_a_bad_file_is_reported_at_the_end_and_does_not_stop_the_others(everymask_command, photo, tmp_path):
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
+    picture(20, 30, left="lime").save(tmp_path / "zebra.png")
+    done = everymask_command("segment", "gone.png", "broken.jpg", photo, "zebra.png", "--batch-size", 2)
+    assert done.status == 1
+    assert [line.split(":")[0] for line in done.out.splitlines()] == ["photo.png", "zebra.png"]
+    assert len(names(tmp_path / "everymask-out")) == 2
+    first, *errors = done.err.splitlines()
+    assert first == "2 of 4 inputs failed:"
+    assert errors[0] == "error: gone.png does not exist"
+    assert errors[1].startswith("error: ")
+    assert "broken.jpg" in errors[1]
+    assert "Traceback" not in done.err
+
+
+def test_inputs_of_one_name_do_not_overwrite_each_other(everymask_command, tmp_path):
+    for folder, left in (("x", "red"), ("y", "lime")):
+        (tmp_path / folder).mkdir()
+        picture(left=left).save(tmp_path / folder / "a.png")
+    done = everymask_command("segment", "x", "y", "--format", "json")
+    assert done.status == 0
+    contents = [(tmp_path / "everymask-out" / name).read_text() for name in names(tmp_path / "everymask-out")]
+    assert len(contents) == 2
+    assert sorted("green" in {s["label"] for s in json.loads(text)["segments"]} for text in contents) == [False, True]
+
+
+def test_task_and_thresholds_change_the_result(everymask_command, photo):
+    assert "1 segment (red 1)" in everymask_command("segment", photo, "--task", "instance").out
+    assert ": 0 segments ->" in everymask_command("segment", photo, "--threshold", 0.99999).out
+
+
+def test_explain_tells_why_queries_were_dropped(everymask_command, photo):
+    done = everymask_command("segment", photo, "--explain")
+    assert done.status == 0
+    table = done.out[done.out.index("why it was dropped") :]
+    assert "green" in table
+    assert "dark" in table
+    assert "red" not in table
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nope.png"], "error: no input found: nope.png does not exist"),
+        (["photo.png", "--task", "depth"], "'depth'"),
+        (["photo.png", "--format", "svg"], "svg"),
+        (["photo.png", "--format", "overlay,"], "format"),
+        (["photo.png", "--task", "instance", "--format", "panoptic-png"], "panoptic-png"),
+        (["photo.png", "--threshold", "2"], "threshold"),
+        (["photo.png", "--threshold", "nan"], "threshold"),
+        (["photo.png", "--task", "semantic", "--threshold", "0.5"], "threshold"),
+        (["photo.png", "--batch-size", "0"], "batch-size"),
+        (["photo.png", "--device", "tpu"], "error: unknown device 'tpu'"),
+        (["photo.png", "--device", "cpu", "--dtype", "float16"], "error: dtype 'float16' is refused on the CPU"),
+        ([], "INPUT"),
+    ],
+)
+def test_wrong_usage_ends_with_status_2_and_writes_nothing(everymask_command, photo, tmp_path, arguments, message):
+    done = everymask_command("segment", *arguments)
+    assert done.status == 2
+    assert message in done.err
+    assert "Traceback" not in done.err
+    assert done.out == ""
+    assert not (tmp_path / "everymask-out").exists()
+
+
+def test_an_error_is_one_line(everymask_command, photo):
+    done = everymask_command("segment", photo, "--device", "tpu")
+    assert len(done.err.splitlines()) == 1
+
+
+def test_the_overlay_shows_the_segments(everymask_command, photo, tmp_path):
+    everymask_command("segment", photo)
+    [overlay] = (tmp_path / "everymask-out").iterdir()
+    pixels = np.asarray(Image.open(overlay).convert("RGB")).astype(int)
+    assert pixels[15, 10, 0] > pixels[15, 10, 2]  # red on the left
+    assert pixels[15, 30, 2] > pixels[15, 30, 0]  # blue on the right
