@@ -1,8 +1,10 @@
 """The result of a segmentation: a Segmentation of Segments."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +12,9 @@ from numpy.typing import NDArray
 from everymask.geometry import Size
 from everymask.labels import LabelSet
 from everymask.runs import Runs
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 Task = Literal["panoptic", "instance", "semantic"]
 TASKS: tuple[Task, ...] = ("panoptic", "instance", "semantic")
@@ -46,7 +51,8 @@ class Segment:
         """The mask, (H, W) bool, in the original image's frame."""
         if isinstance(self.pixels, Runs):
             return self.pixels.to_mask()
-        return self.pixels.id_map == self.pixels.id
+        mask: NDArray[np.bool_] = self.pixels.id_map == self.pixels.id
+        return mask
 
     @property
     def runs(self) -> Runs:
@@ -95,3 +101,25 @@ class Segmentation:
         for segment in reversed(self.segments):
             label_map[segment.mask] = segment.label_id
         return label_map
+
+    def draw(self, *, legend: bool = False) -> "Image":
+        """The image with its segments in colour: an RGB picture of the original size, larger when it has a legend.
+
+        A label has the same colour in every picture; its instances are shades of it. Where masks overlap the higher
+        score is on top. The legend, beside or below the image, gives every label's colour, its number of segments and
+        its share of the image's area. Raises OptionError when ``image`` is None.
+        """
+        from everymask.drawing import draw
+
+        return draw(self, legend=legend)
+
+    def save(self, folder: str | Path, formats: Sequence[str], stem: str = "image") -> list[Path]:
+        """Saves the result as files of ``folder`` that start with ``stem``, and returns their paths.
+
+        ``formats`` are any of "overlay", "panoptic-png", "coco", "masks" and "json"; ``everymask.formats.save`` says
+        which files each makes. Nothing is ever half-written. Raises OptionError for an unknown format, one that cannot
+        hold this result, a stem that is no file name, and a folder that cannot be written.
+        """
+        from everymask.formats import save
+
+        return save(self, folder, formats, stem)

@@ -1,21 +1,17 @@
 """A segmentation drawn over its image, with or without a legend."""
 
-from typing import TYPE_CHECKING
-
 from PIL import Image
 
 from everymask.drawing.colors import segment_colors
 from everymask.drawing.legend import with_legend
 from everymask.drawing.overlay import overlay
 from everymask.errors import OptionError
-
-if TYPE_CHECKING:
-    from everymask.segmentation import Segmentation
+from everymask.segmentation import Segmentation
 
 __all__ = ["draw"]
 
 
-def draw(result: "Segmentation", *, legend: bool = False) -> Image.Image:
+def draw(result: Segmentation, *, legend: bool = False) -> Image.Image:
     """The image with every segment filled in its colour and outlined: RGB, the size of the original image.
 
     With ``legend`` the picture grows to the right or at the bottom by a panel that names the colours, so nothing of

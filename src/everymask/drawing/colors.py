@@ -8,21 +8,20 @@ large: lightness 0..1, chroma 0 (grey) to about 0.3, hue in degrees.
 
 import math
 from collections import Counter
-from typing import TYPE_CHECKING
+from functools import cache
+
+import numpy as np
 
 from everymask.labels import Color, LabelSet
+from everymask.segmentation import Segmentation
 
-if TYPE_CHECKING:
-    from everymask.segmentation import Segmentation
-
-# Steps of the golden angle and of the plastic number never come back to an earlier hue or lightness, and any first n
-# of them are spread about evenly: no need to know n beforehand.
-GOLDEN_ANGLE = 137.50776
-GOLDEN_STEP = 0.6180340
-PLASTIC_STEP = 0.7548777
+# Steps of 1/p and 1/p^2, p the plastic number, modulo 1: the first n pairs are spread about evenly over the unit square
+# for every n (M. Roberts, "The unreasonable effectiveness of quasirandom sequences", 2018).
+FIRST_STEP = 0.7548777
+SECOND_STEP = 0.5698403
 
 
-def segment_colors(result: "Segmentation") -> dict[int, Color]:
+def segment_colors(result: Segmentation) -> dict[int, Color]:
     """The colour of every segment, by segment id: its label's, varied by its rank among the segments of that label."""
     seen: Counter[int] = Counter()
     colors = {}
@@ -37,24 +36,48 @@ def label_color(labels: LabelSet, label_id: int) -> Color:
     published = labels.colors[label_id]
     if published is not None and labels.colors.index(published) == label_id:
         return published
-    lightness = (0.66, 0.78, 0.54)[label_id % 3]
-    return from_oklch(lightness, 0.16, 20 + GOLDEN_ANGLE * label_id)
+    generated = generated_colors()
+    return generated[label_id % len(generated)]
+
+
+@cache
+def generated_colors() -> tuple[Color, ...]:
+    """About 900 colours, each as far as can be from all before it, so that any first n are as distinct as they can be.
+
+    They are vivid or muted, neither light nor dark: a fill over a photograph has to show its hue.
+    """
+    candidates = [
+        from_oklch(lightness, chroma, hue)
+        for lightness in (0.5, 0.58, 0.66, 0.74, 0.82)
+        for chroma in (0.17, 0.1)
+        for hue in range(0, 360, 4)
+    ]
+    points = np.array([_to_oklab(color) for color in candidates])  # (N, 3)
+    to_chosen = np.full(len(candidates), np.inf)
+    colors: dict[Color, None] = {}
+    farthest = 0
+    for _ in candidates:
+        colors[candidates[farthest]] = None
+        to_chosen = np.minimum(to_chosen, np.linalg.norm(points - points[farthest], axis=1))
+        farthest = int(to_chosen.argmax())
+    return tuple(colors)
 
 
 def instance_color(base: Color, rank: int) -> Color:
     """The colour of the ``rank``-th instance (0 is the best) of a label of colour ``base``: the first has it as it is.
 
-    Hue stays within 40 degrees of the label's, lightness within 0.2, both inside the range where a fill over a
-    photograph shows neither as black nor as white.
+    The others are 8 to 30 degrees of hue away from it, on either side, and have a lightness of 0.47 to 0.85, where a
+    fill over a photograph looks neither black nor white.
     """
     if rank == 0:
         return base
     lightness, chroma, hue = to_oklch(base)
-    center = min(max(lightness, 0.55), 0.68)
+    center = min(max(lightness, 0.64), 0.68)
+    side = _fraction(0.4 + rank * FIRST_STEP) - 0.5  # -0.5 to 0.5
     return from_oklch(
-        center + 0.4 * (_fraction(rank * GOLDEN_STEP) - 0.5),
+        center + 0.34 * (_fraction(0.1 + rank * SECOND_STEP) - 0.5),
         max(chroma, 0.07),  # a grey has no hue to move: it needs a little colour first
-        hue + 80 * (_fraction(rank * PLASTIC_STEP) - 0.5),
+        hue + math.copysign(8 + 44 * abs(side), side),
     )
 
 
@@ -66,13 +89,7 @@ def outline_color(fill: Color) -> Color:
 
 def to_oklch(color: Color) -> tuple[float, float, float]:
     """OKLCh of an sRGB colour of 0..255."""
-    red, green, blue = (_to_linear(value / 255) for value in color)
-    long = math.cbrt(0.4122214708 * red + 0.5363325363 * green + 0.0514459929 * blue)
-    medium = math.cbrt(0.2119034982 * red + 0.6806995451 * green + 0.1073969566 * blue)
-    short = math.cbrt(0.0883024619 * red + 0.2817188376 * green + 0.6299787005 * blue)
-    lightness = 0.2104542553 * long + 0.7936177850 * medium - 0.0040720468 * short
-    a = 1.9779984951 * long - 2.4285922050 * medium + 0.4505937099 * short
-    b = 0.0259040371 * long + 0.7827717662 * medium - 0.8086757660 * short
+    lightness, a, b = _to_oklab(color)
     return lightness, math.hypot(a, b), math.degrees(math.atan2(b, a)) % 360
 
 
@@ -84,6 +101,18 @@ def from_oklch(lightness: float, chroma: float, hue: float) -> Color:
         rgb = _linear_rgb(lightness, chroma, hue)
     red, green, blue = (round(255 * _from_linear(min(max(value, 0.0), 1.0))) for value in rgb)
     return red, green, blue
+
+
+def _to_oklab(color: Color) -> tuple[float, float, float]:
+    red, green, blue = (_to_linear(value / 255) for value in color)
+    long = math.cbrt(0.4122214708 * red + 0.5363325363 * green + 0.0514459929 * blue)
+    medium = math.cbrt(0.2119034982 * red + 0.6806995451 * green + 0.1073969566 * blue)
+    short = math.cbrt(0.0883024619 * red + 0.2817188376 * green + 0.6299787005 * blue)
+    return (
+        0.2104542553 * long + 0.7936177850 * medium - 0.0040720468 * short,
+        1.9779984951 * long - 2.4285922050 * medium + 0.4505937099 * short,
+        0.0259040371 * long + 0.7827717662 * medium - 0.8086757660 * short,
+    )
 
 
 def _linear_rgb(lightness: float, chroma: float, hue: float) -> tuple[float, float, float]:
@@ -99,11 +128,11 @@ def _linear_rgb(lightness: float, chroma: float, hue: float) -> tuple[float, flo
 
 
 def _to_linear(value: float) -> float:
-    return value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4  # type: ignore[no-any-return]
+    return value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4
 
 
 def _from_linear(value: float) -> float:
-    return 12.92 * value if value <= 0.0031308 else 1.055 * value ** (1 / 2.4) - 0.055  # type: ignore[no-any-return]
+    return 12.92 * value if value <= 0.0031308 else 1.055 * value ** (1 / 2.4) - 0.055
 
 
 def _fraction(value: float) -> float:

@@ -4,15 +4,12 @@ import math
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from faster_coco_eval import mask as coco_mask
 from PIL import Image, ImageDraw, ImageFont
 
 from everymask.labels import Color
-
-if TYPE_CHECKING:
-    from everymask.segmentation import Segment, Segmentation
+from everymask.segmentation import Segment, Segmentation
 
 BACKGROUND = (250, 250, 250)
 INK = (30, 30, 34)
@@ -20,6 +17,7 @@ FAINT_INK = (110, 110, 118)
 SMALLEST_TEXT = 14  # pixels; a legend below this is unreadable, however small the image
 ROWS_AT_FULL_SIZE = 14  # longer legends get smaller text
 LONGEST_LABEL = 15  # in text sizes
+LONGEST_SHAPED = 100  # characters: more never fit, and measuring them takes long
 STRIPES = 4  # colours that a swatch shows at most
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -46,7 +44,7 @@ class Layout:
     canvas: tuple[int, int]
 
 
-def with_legend(picture: Image.Image, result: "Segmentation", colors: Mapping[int, Color]) -> Image.Image:
+def with_legend(picture: Image.Image, result: Segmentation, colors: Mapping[int, Color]) -> Image.Image:
     """``picture`` with a panel of a row per label: swatch, name, number of segments and share of the image's area.
 
     The text grows with the picture and never gets smaller than 14 pixels. The picture stays at the top left. Semantic
@@ -57,9 +55,7 @@ def with_legend(picture: Image.Image, result: "Segmentation", colors: Mapping[in
     size = text_size(picture.size, len(texts))
     font = ImageFont.load_default(size)
     texts = [(_shorten(label, font, LONGEST_LABEL * size), count, share) for label, count, share in texts]
-    label_width, count_width, share_width = (
-        math.ceil(max(font.getlength(row[i]) for row in texts)) for i in range(3)
-    )
+    label_width, count_width, share_width = (math.ceil(max(font.getlength(row[i]) for row in texts)) for i in range(3))
     swatch = round(1.1 * size) if entries else 0
     label_x = swatch + round(0.6 * size) * bool(entries)
     count_x = label_x + label_width + round(0.9 * size) * bool(count_width) + count_width  # its right end
@@ -83,14 +79,14 @@ def with_legend(picture: Image.Image, result: "Segmentation", colors: Mapping[in
     return canvas
 
 
-def legend_entries(result: "Segmentation", colors: Mapping[int, Color]) -> list[Entry]:
+def legend_entries(result: Segmentation, colors: Mapping[int, Color]) -> list[Entry]:
     """The labels found, by falling share of the image."""
     by_label: dict[int, list[Segment]] = {}
     for segment in result.segments:
         by_label.setdefault(segment.label_id, []).append(segment)
     pixels = max(1, result.size.height * result.size.width)
     entries = [
-        Entry(segments[0].label, tuple(colors[segment.id] for segment in segments), _covered(segments) / pixels)
+        Entry(segments[0].label, tuple(colors[segment.id] for segment in segments), _covered(result, segments) / pixels)
         for segments in by_label.values()
     ]
     return sorted(entries, key=lambda entry: -entry.share)
@@ -100,19 +96,19 @@ def text_size(picture: tuple[int, int], rows: int) -> int:
     """The text size in pixels for a (width, height) picture and a legend of so many rows."""
     width, height = picture
     crowding = min(1.0, math.sqrt(ROWS_AT_FULL_SIZE / rows))
-    return max(SMALLEST_TEXT, round(math.sqrt(width * height) / 28 * crowding))
+    return max(SMALLEST_TEXT, round(math.sqrt(width * height) / 32 * crowding))
 
 
-def _covered(segments: "list[Segment]") -> int:
-    """Pixels in the union of the masks."""
-    if len(segments) == 1:
-        return segments[0].area
+def _covered(result: Segmentation, segments: list[Segment]) -> int:
+    """Pixels in the union of the masks, which overlap only where there is no id map."""
+    if result.id_map is not None:
+        return sum(segment.area for segment in segments)
     return int(coco_mask.area(coco_mask.merge([segment.runs.to_coco() for segment in segments])))
 
 
 def _row_texts(entry: Entry, *, counted: bool) -> tuple[str, str, str]:
     share = "< 0.1 %" if 0 < entry.share < 0.0005 else f"{100 * entry.share:.1f} %"
-    return _printable(entry.label), f"× {len(entry.colors)}" if counted else "", share
+    return _printable(entry.label), f"{len(entry.colors)} x" if counted else "", share
 
 
 def _printable(label: str) -> str:
@@ -121,16 +117,15 @@ def _printable(label: str) -> str:
 
 
 def _shorten(label: str, font: Font, width: float) -> str:
-    if font.getlength(label) <= width:
+    if len(label) <= LONGEST_SHAPED and font.getlength(label) <= width:
         return label
+    label = label[:LONGEST_SHAPED]
     while label and font.getlength(label + "…") > width:
         label = label[:-1]
     return label.rstrip() + "…"
 
 
-def _smallest_layout(
-    picture: tuple[int, int], rows: int, cell: tuple[int, int], extra: tuple[int, int]
-) -> Layout:
+def _smallest_layout(picture: tuple[int, int], rows: int, cell: tuple[int, int], extra: tuple[int, int]) -> Layout:
     """The layout with the smallest canvas, the panel being to the right of the picture or below it.
 
     All sizes are (width, height): of the picture, of a cell of the panel, and of what the panel has beyond its cells.

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,17 +9,13 @@ from numpy.typing import NDArray
 from everymask.drawing.colors import outline_color
 from everymask.geometry import Size
 from everymask.labels import Color
+from everymask.segmentation import Segmentation
 
-if TYPE_CHECKING:
-    from everymask.segmentation import Segmentation
-
-OPACITY = 140  # of a fill, in 1/256
+OPACITY = 150  # of a fill, in 1/256
 BAND_PIXELS = 1 << 18  # blended at a time, so that the intermediate values stay in the processor's cache
 
 
-def overlay(
-    result: "Segmentation", image: NDArray[np.uint8], colors: Mapping[int, Color]
-) -> NDArray[np.uint8]:
+def overlay(result: Segmentation, image: NDArray[np.uint8], colors: Mapping[int, Color]) -> NDArray[np.uint8]:
     """``image`` (H, W, 3) uint8 with the segments of ``result`` drawn over it, a new array of the same shape.
 
     ``colors`` gives the fill of every segment id. Where masks overlap, the fill is that of the higher score, and the
@@ -60,7 +55,7 @@ def borders(regions: NDArray[np.generic], thickness: int) -> NDArray[np.bool_]:
     return near
 
 
-def _paint(result: "Segmentation", thickness: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+def _paint(result: Segmentation, thickness: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """The ids of the fill and of the outline at every pixel, (H, W) int32 each, of masks that may overlap."""
     fill_ids = np.zeros(result.size, np.int32)
     outline_ids = np.zeros(result.size, np.int32)

@@ -1,0 +1,74 @@
+"""The plain summary of a result, for programs.
+
+The schema, version 1:
+
+    {
+      "version": 1,
+      "task": "panoptic" | "instance" | "semantic",
+      "size": {"height": int, "width": int},            of the original image, in pixels
+      "segments": [                                     by falling score (semantic: by falling area)
+        {
+          "id": int,                                    from 1
+          "label": str,
+          "label_id": int,                              the label's index in the model's labels, from 0
+          "score": float | null,                        0 to 1; null for the semantic task
+          "area": int,                                  in pixels
+          "box": [x, y, width, height],                 in pixels
+          "is_thing": bool,
+          "rle": {"size": [height, width], "counts": str}    the mask, as COCO's compressed run-length encoding
+        }
+      ]
+    }
+"""
+
+import json
+from pathlib import Path
+
+from everymask.errors import DataError
+from everymask.formats.atomic import Content
+from everymask.formats.coco import rle, runs_of
+from everymask.segmentation import Segment, Segmentation
+
+VERSION = 1
+
+
+def encode(result: Segmentation, stem: str) -> dict[str, Content]:
+    """``{stem}.segments.json``."""
+    segments = [
+        {
+            "id": segment.id,
+            "label": segment.label,
+            "label_id": segment.label_id,
+            "score": segment.score,
+            "area": segment.area,
+            "box": list(segment.box),
+            "is_thing": segment.is_thing,
+            "rle": rle(segment.runs),
+        }
+        for segment in result.segments
+    ]
+    document = {"version": VERSION, "task": result.task, "size": result.size._asdict(), "segments": segments}
+    return {f"{stem}.segments.json": json.dumps(document).encode()}
+
+
+def read(path: str | Path) -> tuple[Segment, ...]:
+    """The segments of a file that ``encode`` made, their masks as runs. Raises DataError."""
+    try:
+        document = json.loads(Path(path).read_bytes())
+        if document["version"] != VERSION:
+            raise DataError(f"{path} has version {document['version']}, not {VERSION}; save it again as json")
+        return tuple(
+            Segment(
+                id=entry["id"],
+                label=entry["label"],
+                label_id=entry["label_id"],
+                score=entry["score"],
+                area=entry["area"],
+                box=tuple(entry["box"]),
+                is_thing=entry["is_thing"],
+                pixels=runs_of(entry["rle"]),
+            )
+            for entry in document["segments"]
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"cannot read {path} as a summary: {error!r}; save it again as json") from error

@@ -1,0 +1,15 @@
+"""The picture with its segments and legend, as PNG."""
+
+import io
+
+from everymask.drawing import draw
+from everymask.formats.atomic import Content
+from everymask.segmentation import Segmentation
+
+
+def encode(result: Segmentation, stem: str) -> dict[str, Content]:
+    """``{stem}.overlay.png``: ``draw(legend=True)``. Raises OptionError when the result does not carry its image."""
+    data = io.BytesIO()
+    # Photographs hardly get smaller by zlib's higher levels, and level 1 is several times faster than the default.
+    draw(result, legend=True).save(data, "PNG", compress_level=1)
+    return {f"{stem}.overlay.png": data.getvalue()}
