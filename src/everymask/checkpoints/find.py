@@ -1,5 +1,6 @@
 """From a name to a folder: a bundled model, a local folder, or a repository of the Hub."""
 
+import os.path
 import re
 from pathlib import Path
 
@@ -32,11 +33,12 @@ def find(
     if isinstance(name, str) and name in bundled_names():
         _refuse_revision(revision, "a bundled model")
         return BUNDLED / name
-    folder = Path(name).expanduser()
-    if folder.is_dir():
+    # os.path answers False where Path raises: no such user, a name that is too long.
+    folder = os.path.expanduser(name)
+    if os.path.isdir(folder):
         _refuse_revision(revision, "a local folder")
-        return folder
-    if folder.exists():
+        return Path(folder)
+    if os.path.exists(folder):
         raise CheckpointError(f"{name} is a file; give the folder it lies in, which must hold config.json, too")
     if isinstance(name, str) and HUB_ID.fullmatch(name):
         return hub.download(name, revision=revision, token=token, cache_dir=cache_dir)

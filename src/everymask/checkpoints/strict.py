@@ -52,32 +52,26 @@ def load_strictly(network: nn.Module, layout: Layout, published: Mapping[str, Te
 
 @contextmanager
 def no_random_initialisation() -> Iterator[None]:
-    """Inside, torch's random initialisation leaves parameters as they were allocated; everything else is as ever.
+    """Inside, the layers of torch leave their weights as they were allocated; everything else is as ever.
 
     Building a network only to load it needs no random numbers, and drawing them takes longer than reading a file.
-    The meta device would do the same, but leaves buffers that no file holds without content.
+    The meta device would do the same, but leaves buffers that no file holds without content. Outside, torch's random
+    numbers go on as if nothing had been built.
     """
-    with _NoRandomInitialisation():
+    with torch.random.fork_rng(devices=[]), _NoRandomInitialisation():
         yield
 
 
 class _NoRandomInitialisation(TorchFunctionMode):
-    SKIPPED = frozenset(
-        {
-            nn.init.uniform_,
-            nn.init.normal_,
-            nn.init.kaiming_uniform_,
-            Tensor.uniform_,
-            Tensor.normal_,
-        }
-    )
+    # What torch's own layers call when they are made. Each only fills a tensor, so nothing can depend on the values;
+    # the methods below them (Tensor.uniform_, Tensor.normal_) are also used to sample until a condition holds.
+    SKIPPED = frozenset({nn.init.uniform_, nn.init.normal_, nn.init.kaiming_uniform_})
 
     def __torch_function__(
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if func in self.SKIPPED:
-            return args[0] if args else (kwargs or {})["tensor"]
-        return func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        return kwargs["tensor"] if func in self.SKIPPED else func(*args, **kwargs)
 
 
 def _fault(kind: str, keys: list[str]) -> str:
