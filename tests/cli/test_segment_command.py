@@ -1,12 +1,13 @@
 """everymask segment, with a network that segments by colour."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from color_model import picture
+from color_model import LABELS, color_checkpoint, picture
 
 
 @pytest.fixture
@@ -25,8 +26,8 @@ def test_one_photo(everymask_command, photo, tmp_path):
     [overlay] = names(tmp_path / "everymask-out")
     [line] = done.out.splitlines()
     assert line.startswith("photo.png: 2 segments (")
-    assert "red 1" in line
-    assert "blue 1" in line
+    assert "1 red" in line
+    assert "1 blue" in line
     assert line.endswith(f"-> everymask-out/{overlay}")
     assert Image.open(tmp_path / "everymask-out" / overlay).width >= 40
 
@@ -71,7 +72,7 @@ def test_inputs_of_one_name_do_not_overwrite_each_other(everymask_command, tmp_p
 
 
 def test_task_and_thresholds_change_the_result(everymask_command, photo):
-    assert "1 segment (red 1)" in everymask_command("segment", photo, "--task", "instance").out
+    assert "1 segment (1 red)" in everymask_command("segment", photo, "--task", "instance").out
     assert ": 0 segments ->" in everymask_command("segment", photo, "--threshold", 0.99999).out
 
 
@@ -79,9 +80,7 @@ def test_explain_tells_why_queries_were_dropped(everymask_command, photo):
     done = everymask_command("segment", photo, "--explain")
     assert done.status == 0
     table = done.out[done.out.index("why it was dropped") :]
-    assert "green" in table
-    assert "dark" in table
-    assert "red" not in table
+    assert [row.split("│")[2].strip() for row in table.splitlines() if row.startswith("│")] == ["green", "dark"]
 
 
 @pytest.mark.parametrize(
@@ -108,6 +107,15 @@ def test_wrong_usage_ends_with_status_2_and_writes_nothing(everymask_command, ph
     assert "Traceback" not in done.err
     assert done.out == ""
     assert not (tmp_path / "everymask-out").exists()
+
+
+def test_labels_are_printed_as_they_are(everymask_command, photo, monkeypatch):
+    labels = replace(LABELS, names=("red", "[bold]green", ":car:", "dark"))
+    checkpoint = replace(color_checkpoint(), labels=labels)
+    monkeypatch.setattr("everymask.segmenter.load_checkpoint", lambda name, **options: checkpoint)
+    done = everymask_command("segment", photo, "--explain")
+    assert "1 :car:" in done.out
+    assert "[bold]green" in done.out
 
 
 def test_an_error_is_one_line(everymask_command, photo):

@@ -52,13 +52,14 @@ def evaluate(
 
 
 def _print_classes(scores: "SemanticScores", labels: "LabelSet") -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from everymask.cli.output import print_table
 
     table = Table("class", "IoU %", "accuracy %")
     for name, iou, accuracy in zip(labels.names, scores.iou, scores.accuracy, strict=True):
         table.add_row(name, *("-" if value is None else f"{100 * value:.2f}" for value in (iou, accuracy)))
-    Console().print(table)
+    print_table(table)
 
 
 def _write_json(path: Path, model: str, split: str, images: int, scores: "SemanticScores", labels: "LabelSet") -> None:

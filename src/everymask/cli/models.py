@@ -1,6 +1,5 @@
 """``everymask models``: the models that are known by name."""
 
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -24,11 +23,9 @@ def models(
         print(json.dumps([asdict(entry) for entry in catalogue()], indent=1))
         return
 
-    from rich.console import Console
+    from everymask.cli.output import output_width, print_table
 
-    # Into a pipe, a row is one line.
-    console = Console(width=None if sys.stdout.isatty() else 160)
-    console.print(_table(catalogue(), narrow=console.width < 140))
+    print_table(_table(catalogue(), narrow=output_width() < 140))
 
 
 def _table(entries: "tuple[Entry, ...]", *, narrow: bool) -> "Table":

@@ -78,7 +78,7 @@ def segment(
 def describe(result: "Segmentation") -> str:
     """One line: how many segments, and how many of each label, the most frequent first."""
     counts = Counter(segment.label for segment in result.segments)
-    labels = ", ".join(f"{label} {count}" for label, count in counts.most_common())
+    labels = ", ".join(f"{count} {label}" for label, count in counts.most_common())
     plural = "" if len(result.segments) == 1 else "s"
     return f"{len(result.segments)} segment{plural}" + (f" ({labels})" if labels else "")
 
@@ -95,10 +95,11 @@ def _known_formats(options: list[str]) -> list[str]:
 
 
 def _print_dropped(result: "Segmentation") -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from everymask.cli.output import print_table
 
     table = Table("query", "label", "score", "why it was dropped", title="dropped queries")
     for dropped in result.dropped or ():
         table.add_row(str(dropped.query), dropped.label, f"{dropped.score:.2f}", dropped.reason)
-    Console().print(table)
+    print_table(table)
