@@ -81,14 +81,14 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
             self.answer(with_body=True)
 
         def answer(self, with_body: bool) -> None:
-            path = unquote(self.path.partition("?")[0])
+            path = self.path.partition("?")[0]
             resolve, api = RESOLVE.fullmatch(path), API.fullmatch(path)
             if hub.broken_status is not None:
                 return self.refuse(hub.broken_status, None)
             if resolve:
-                name, revision, file = resolve.groups()
+                name, revision, file = (unquote(part) for part in resolve.groups())
             elif api:
-                name, revision, file = api[1], api[2] or "main", ""
+                name, revision, file = api[1], unquote(api[2] or "main"), ""
             else:
                 return self.refuse(404, None)
             hub.requests.append((self.command, name, revision, file))

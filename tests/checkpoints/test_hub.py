@@ -78,12 +78,12 @@ def test_only_the_needed_files_of_each_kind_of_repository_are_downloaded(hub: Fa
 
 
 def test_a_revision_is_a_branch_a_tag_or_a_commit(hub: FakeHub, tmp_path: Path) -> None:
-    for revision in ("main", "v1"):
+    for revision in ("main", "refs/pr/10", "v1"):
         commit = hub.add("a/b", {**CONFIG, "model.safetensors": revision.encode()}, revision)
-    calls = [("a/b", {}), ("a/b", {"revision": "v1"}), ("a/b", {"revision": commit}), ("a/b", {"revision": "v2"})]
-    main, tag, exact, missing = download(hub.url, tmp_path, *calls)
-    contents = [(Path(each["folder"]) / "model.safetensors").read_bytes() for each in (main, tag, exact)]
-    assert contents == [b"main", b"v1", b"v1"]
+    calls = [("a/b", {"revision": revision}) for revision in ("refs/pr/10", "v1", commit, "v2")]
+    *found, missing = download(hub.url, tmp_path, ("a/b", {}), *calls)
+    contents = [(Path(each["folder"]) / "model.safetensors").read_bytes() for each in found]
+    assert contents == [b"main", b"refs/pr/10", b"v1", b"v1"]
     assert "a/b has no revision 'v2'" in missing["error"]
 
 

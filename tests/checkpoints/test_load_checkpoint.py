@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import MakeCheckpoint
 from hub_server import FakeHub
 from safetensors.torch import load_file, save_file
+from small_checkpoint import make_checkpoint
 
 from everymask.checkpoints import Checkpoint, find, load_checkpoint
 from everymask.checkpoints.layouts.mask2former import build
@@ -72,7 +72,7 @@ def test_golden_checkpoints_give_the_published_numbers(shared: Path, tmp_path: P
     assert checkpoint.labels.names == tuple(f"class {index}" for index in range(7))
 
 
-def test_a_bundled_model(make_checkpoint: MakeCheckpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bundled_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     published = make_checkpoint(tmp_path / "street", list(label_set("camvid").names))
     monkeypatch.setattr(find, "BUNDLED", tmp_path)
     checkpoint = load_checkpoint("street")
@@ -85,7 +85,7 @@ def test_a_bundled_model(make_checkpoint: MakeCheckpoint, tmp_path: Path, monkey
     assert checkpoint.preprocessing.geometry((480, 640)).resized == (64, 96)
 
 
-def test_what_nothing_is_known_about(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
+def test_what_nothing_is_known_about(tmp_path: Path) -> None:
     make_checkpoint(tmp_path, ["cat ", "dog"])
     checkpoint = load_checkpoint(str(tmp_path))
     assert checkpoint.name == str(tmp_path)
@@ -96,9 +96,7 @@ def test_what_nothing_is_known_about(make_checkpoint: MakeCheckpoint, tmp_path: 
     assert checkpoint.license is None
 
 
-def test_the_checkpoints_own_word_comes_first(
-    make_checkpoint: MakeCheckpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_checkpoints_own_word_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     palette = [[index, 0, 0] for index in range(8)]
     block = {"things": [0, 7], "palette": palette, "tasks": ["semantic", "instance"], "license": "CC0"}
     published_name = "facebook/mask2former-swin-tiny-cityscapes-instance"
@@ -112,7 +110,7 @@ def test_the_checkpoints_own_word_comes_first(
 
 
 def test_the_catalogue_knows_a_name_whatever_the_classes_are_called(
-    make_checkpoint: MakeCheckpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = "facebook/mask2former-swin-tiny-cityscapes-instance"
     make_checkpoint(tmp_path / name, [f"LABEL_{index}" for index in range(8)])
@@ -123,7 +121,7 @@ def test_the_catalogue_knows_a_name_whatever_the_classes_are_called(
     assert checkpoint.labels.names[3] == "LABEL_3"
 
 
-def test_the_origin_counts_only_with_its_own_classes(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
+def test_the_origin_counts_only_with_its_own_classes(tmp_path: Path) -> None:
     origin = "facebook/mask2former-swin-tiny-cityscapes-instance"
     make_checkpoint(tmp_path / "copy", CITYSCAPES, _name_or_path=origin)
     make_checkpoint(tmp_path / "tuned", [*CITYSCAPES[:7], "scooter"], _name_or_path=origin)
@@ -134,9 +132,7 @@ def test_the_origin_counts_only_with_its_own_classes(make_checkpoint: MakeCheckp
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_files_become_float32(
-    make_checkpoint: MakeCheckpoint, tmp_path: Path, dtype: torch.dtype
-) -> None:
+def test_half_precision_files_become_float32(tmp_path: Path, dtype: torch.dtype) -> None:
     tensors = make_checkpoint(tmp_path, ["a", "b"])
     half = {key: t.to(dtype) if t.is_floating_point() else t for key, t in tensors.items()}
     save_file(half, tmp_path / "model.safetensors")
@@ -145,7 +141,7 @@ def test_half_precision_files_become_float32(
     assert_same_weights(checkpoint, half)
 
 
-def test_the_files_may_change_after_loading(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
+def test_the_files_may_change_after_loading(tmp_path: Path) -> None:
     published = make_checkpoint(tmp_path, ["a"])
     checkpoint = load_checkpoint(tmp_path)
     path = tmp_path / "model.safetensors"
@@ -154,14 +150,14 @@ def test_the_files_may_change_after_loading(make_checkpoint: MakeCheckpoint, tmp
     assert_same_weights(checkpoint, published)
 
 
-def test_loading_leaves_the_random_numbers_alone(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
+def test_loading_leaves_the_random_numbers_alone(tmp_path: Path) -> None:
     make_checkpoint(tmp_path, ["a"])
     state = torch.get_rng_state()
     load_checkpoint(tmp_path)
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_configs_that_do_not_fit(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
+def test_configs_that_do_not_fit(tmp_path: Path) -> None:
     tensors = make_checkpoint(tmp_path, ["a", "b"])
     config = json.loads((tmp_path / "config.json").read_text())
 
@@ -201,7 +197,7 @@ print(checkpoint.folder)
 """
 
 
-def test_from_the_hub(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
+def test_from_the_hub(tmp_path: Path) -> None:
     source = tmp_path / "source"
     make_checkpoint(source, CITYSCAPES)
     with FakeHub() as hub:
