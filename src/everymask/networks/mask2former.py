@@ -72,9 +72,9 @@ class PixelDecoder(nn.Module):
         self.mask_projection = nn.Conv2d(dim, config.mask_dim, 1)
 
     def forward(self, features: tuple[Tensor, ...]) -> tuple[list[Tensor], Tensor]:
-        """Backbone maps, finest first -> refined maps of strides 32, 16, 8 (B, dim, h, w) and mask features at stride 4.
+        """Backbone maps, finest first -> refined maps of strides 32, 16 and 8, and mask features at stride 4.
 
-        The mask features are (B, mask_dim, h, w).
+        The refined maps are (B, dim, h, w), the mask features (B, mask_dim, h, w).
         """
         maps = [project(features[-1 - level]) for level, project in enumerate(self.input_projections)]
         sizes = [(int(each.shape[-2]), int(each.shape[-1])) for each in maps]
@@ -140,7 +140,7 @@ class QueryDecoder(nn.Module):
             memory = project(level).flatten(2).transpose(1, 2) + embed  # (B, h w, dim)
             memories.append(memory)
             keys.append(memory + sine_positions(*size, memory.shape[-1], device=memory.device, dtype=memory.dtype))
-            # Bilinear resizing is linear, so masks from resized features are the resized masks: resize once, not per query.
+            # Bilinear resizing is linear: masks made from resized features are the resized masks. Resize once.
             resized.append(F.interpolate(mask_features, size=size, mode="bilinear", align_corners=False).flatten(2))
 
         queries = self.query_features.expand(len(mask_features), -1, -1)  # (B, Q, dim)

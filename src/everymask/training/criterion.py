@@ -51,7 +51,7 @@ def set_prediction_loss(
     num_masks = max(sum(len(each.labels) for each in targets), 1)
     parts = [
         _layer_losses(layer, targets, match(layer, targets, weights, sampling.num_points), weights, sampling, num_masks)
-        for layer in (*prediction.auxiliary, prediction)
+        for layer in (prediction, *prediction.auxiliary)
     ]
     classification, mask, dice = (torch.stack(column).sum() for column in zip(*parts, strict=True))
     return Losses(classification, mask, dice)
@@ -67,9 +67,9 @@ def _layer_losses(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Classification, mask cross entropy and dice of one layer's prediction."""
     classification = _classification_loss(prediction.class_logits, targets, matches, weights.no_object)
-    logits = torch.cat(
-        [masks[each.queries] for masks, each in zip(prediction.mask_logits, matches, strict=True)]
-    )[:, None]  # (M, 1, h, w), the matched masks of all images
+    logits = torch.cat([masks[each.queries] for masks, each in zip(prediction.mask_logits, matches, strict=True)])[
+        :, None
+    ]  # (M, 1, h, w), the matched masks of all images
     with torch.no_grad():
         points = uncertain_points(logits, sampling)  # (M, P, 2)
         counts = [len(each.queries) for each in matches]

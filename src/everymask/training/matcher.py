@@ -37,18 +37,14 @@ class Match:
 
 
 @torch.no_grad()
-def match(
-    prediction: MaskQueries, targets: "Sequence[Targets]", weights: LossWeights, num_points: int
-) -> list[Match]:
+def match(prediction: MaskQueries, targets: "Sequence[Targets]", weights: LossWeights, num_points: int) -> list[Match]:
     """Finds, image by image, the cheapest one-to-one assignment of targets to queries.
 
     Masks are compared at ``num_points`` random points, the same ones for every pair of an image.
     """
     linear_sum_assignment = _assignment_solver()
     matches = []
-    for class_logits, mask_logits, target in zip(
-        prediction.class_logits, prediction.mask_logits, targets, strict=True
-    ):
+    for class_logits, mask_logits, target in zip(prediction.class_logits, prediction.mask_logits, targets, strict=True):
         points = torch.rand(1, num_points, 2, device=mask_logits.device)
         logits = sample_logits(mask_logits[:, None], points.expand(len(mask_logits), -1, -1))  # (Q, P)
         every = torch.arange(len(target.labels), device=mask_logits.device)

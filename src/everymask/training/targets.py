@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -30,15 +31,19 @@ def sample_masks(targets: Targets, segments: Tensor, points: Tensor) -> Tensor:
     dense 0/1 mask would give.
     """
     height, width = targets.id_map.shape
-    x, y = points[..., 0] * width - 0.5, points[..., 1] * height - 0.5
+    # A border of "no segment" stands for the zeros outside, so that every corner of every point can be read.
+    bordered = F.pad(targets.id_map, (1, 1, 1, 1), value=-1).flatten()
+    x, y = points[..., 0] * width + 0.5, points[..., 1] * height + 0.5  # in pixel centres of the bordered map
     left, top = x.floor(), y.floor()
     right_part, lower_part = x - left, y - top
+    corner = top.long() * (width + 2) + left.long()
     wanted = segments[:, None]  # (M, 1)
-    sampled = torch.zeros(())
-    for row, row_factor in ((top, 1 - lower_part), (top + 1, lower_part)):
-        for column, column_factor in ((left, 1 - right_part), (left + 1, right_part)):
-            inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-            index = row.clamp(0, height - 1).long() * width + column.clamp(0, width - 1).long()
-            ids = targets.id_map.flatten()[index].where(inside, -1)
-            sampled = sampled + (ids == wanted) * (row_factor * column_factor)
+    sampled = torch.zeros((), device=points.device)
+    for step, factor in (
+        (0, (1 - right_part) * (1 - lower_part)),
+        (1, right_part * (1 - lower_part)),
+        (width + 2, (1 - right_part) * lower_part),
+        (width + 3, right_part * lower_part),
+    ):
+        sampled = sampled + (bordered[corner + step] == wanted) * factor
     return sampled

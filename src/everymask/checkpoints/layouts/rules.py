@@ -13,8 +13,8 @@ from torch import Tensor, nn
 class Rule:
     """One kind of tensor. In every key ``#`` stands for an index and ``*`` for a leaf name such as weight or bias.
 
-    One published and one own key: a renaming. Several published keys: their tensors, concatenated along dimension 0, are
-    ours. Several own keys: the published tensor, cut into equal parts along dimension 0, gives ours.
+    One published and one own key: a renaming. Several published keys: their tensors, concatenated along dimension 0,
+    are ours. Several own keys: the published tensor, cut into equal parts along dimension 0, gives ours.
     """
 
     published: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Swin Transformer (Liu et al. 2021) as a backbone: windows stay full-sized and every input size is padded as needed."""
+"""Swin Transformer (Liu et al. 2021) as a backbone: windows stay full-sized, any input size is padded as needed."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -83,7 +83,7 @@ class SwinBlock(nn.Module):
         return out
 
     def _attend(self, normed: Tensor) -> Tensor:
-        """Pads to whole windows, shifts, attends, and undoes both. Padded tokens are zeros and take part, as published."""
+        """Pads to whole windows, shifts, attends, and undoes both. Padded tokens are zeros that take part, as published."""
         batch, height, width, dim = normed.shape
         window, shift = self.window, self.shift
         padded = F.pad(normed, (0, 0, 0, -width % window, 0, -height % window))
@@ -122,7 +122,7 @@ class WindowAttention(nn.Module):
         mask = bias.expand(count, -1, -1, -1)  # (N, heads, n, n)
         if regions is not None:
             apart = regions[:, None, :, None] != regions[:, None, None, :]  # (N, 1, n, n)
-            mask = mask.masked_fill(apart, -100.0) if not self.training else mask + apart * -100.0
+            mask = mask.masked_fill(apart, -100.0)
         # Windows and heads share a dimension, so that one mask serves every image of the batch.
         qkv = self.qkv(windows).view(batch, count, tokens, 3, self.heads, -1)
         query, key, value = qkv.permute(3, 0, 1, 4, 2, 5).flatten(2, 3)  # each (B, N * heads, n, dim / heads)
@@ -152,11 +152,12 @@ class PatchMerging(nn.Module):
 @lru_cache(maxsize=8)
 def _relative_position_index(window: int) -> Tensor:
     """Which row of the bias table belongs to each pair of tokens of a window: (window^2, window^2) int64."""
-    steps = torch.arange(window)
-    rows, columns = (axis.flatten() for axis in torch.meshgrid(steps, steps, indexing="ij"))
-    row_offset = rows[:, None] - rows[None, :] + window - 1
-    column_offset = columns[:, None] - columns[None, :] + window - 1
-    return row_offset * (2 * window - 1) + column_offset
+    with torch.inference_mode(False):  # kept for later calls, which may want gradients
+        steps = torch.arange(window)
+        rows, columns = (axis.flatten() for axis in torch.meshgrid(steps, steps, indexing="ij"))
+        row_offset = rows[:, None] - rows[None, :] + window - 1
+        column_offset = columns[:, None] - columns[None, :] + window - 1
+        return row_offset * (2 * window - 1) + column_offset
 
 
 def _shift_regions(rows: int, columns: int, window: int, shift: int, device: torch.device) -> Tensor:

@@ -3,6 +3,9 @@
 Each query reads every level of a feature pyramid at a few learned points around its own place, bilinearly. Bilinear
 reading is a weighted sum of four rows of the value matrix, so all points of all levels together are one weighted sum of
 4 x levels x points rows: exactly what ``embedding_bag`` computes, without ever building the sampled values.
+
+With gradients the same sum is taken by ``grid_sample``, level by level: the backward pass of ``embedding_bag`` sorts
+its indices and takes most of a training step on a CPU.
 """
 
 import math
@@ -18,11 +21,13 @@ from torch import Tensor, nn
 class Pyramid:
     """Where the tokens of a flattened feature pyramid lie.
 
-    S is the number of tokens of all L levels, level after level, each row by row.
+    S is the number of tokens of all L levels, level after level, each row by row; ``sizes`` holds each level's (height,
+    width).
     ``columns`` and ``rows`` (S, L) float32: a token's centre in the pixel coordinates of each level (pixel centres are
-    whole numbers). ``widths``, ``heights`` and ``starts`` (L,) int64: each level's size and the index of its first token.
+    whole numbers). ``widths``, ``heights`` and ``starts`` (L,) int64: each level's size and its first token's index.
     """
 
+    sizes: tuple[tuple[int, int], ...]
     columns: Tensor
     rows: Tensor
     widths: Tensor
@@ -41,7 +46,8 @@ class Pyramid:
             x = (torch.arange(width, device=device, dtype=torch.float32) + 0.5) / width
             columns.append((x[:, None] * widths - 0.5).repeat(height, 1))  # (height * width, L)
             rows.append((y[:, None] * heights - 0.5).repeat_interleave(width, 0))
-        return cls(torch.cat(columns), torch.cat(rows), widths, heights, areas.cumsum(0) - areas)
+        starts = areas.cumsum(0) - areas
+        return cls(tuple(sizes), torch.cat(columns), torch.cat(rows), widths, heights, starts)
 
 
 class DeformableAttention(nn.Module):
@@ -78,7 +84,8 @@ class DeformableAttention(nn.Module):
         shape = (self.heads, self.levels, self.points)
         offsets = self.sampling_offsets(queries).unflatten(-1, (*shape, 2))  # (B, S, heads, L, P, 2), pixels (x, y)
         weights = self.attention_weights(queries).unflatten(-1, (self.heads, -1)).softmax(-1)  # (B, S, heads, L * P)
-        sampled = gather_bilinear(self.value(tokens), offsets, weights.unflatten(-1, shape[1:]), pyramid)
+        sample = sample_with_gradients if torch.is_grad_enabled() else gather_bilinear
+        sampled = sample(self.value(tokens), offsets, weights.unflatten(-1, shape[1:]), pyramid)
         out: Tensor = self.output(sampled)
         return out
 
@@ -119,6 +126,24 @@ def gather_bilinear(values: Tensor, offsets: Tensor, weights: Tensor, pyramid: P
         mode="sum",
     )
     return sampled.view(batch, tokens, -1)
+
+
+def sample_with_gradients(values: Tensor, offsets: Tensor, weights: Tensor, pyramid: Pyramid) -> Tensor:
+    """The same sum as ``gather_bilinear``, from the same arguments, in a form whose backward pass is quick."""
+    batch, heads = offsets.shape[0], offsets.shape[2]
+    sizes = torch.stack((pyramid.widths, pyramid.heights), -1)  # (L, 2)
+    places = torch.stack((pyramid.columns, pyramid.rows), -1) + 0.5  # (S, L, 2), pixel corners are whole numbers
+    locations = (offsets.float() + places[:, None, :, None]) / sizes[:, None]  # (B, S, heads, L, P, 2) in 0..1
+    grids = (locations * 2 - 1).permute(0, 2, 3, 1, 4, 5).flatten(0, 1)  # (B * heads, L, S, P, 2)
+    factors = weights.to(values.dtype).permute(3, 0, 2, 1, 4).flatten(1, 2)[:, :, None]  # (L, B * heads, 1, S, P)
+    maps = values.unflatten(-1, (heads, -1)).permute(0, 2, 3, 1).flatten(0, 1)  # (B * heads, dim / heads, S)
+    levels = maps.split([height * width for height, width in pyramid.sizes], -1)
+    sampled = torch.zeros((), device=values.device, dtype=values.dtype)
+    for index, (size, level) in enumerate(zip(pyramid.sizes, levels, strict=True)):
+        grid = grids[:, index].to(values.dtype)
+        read = F.grid_sample(level.unflatten(-1, size), grid, align_corners=False)  # (B * heads, dim / heads, S, P)
+        sampled = sampled + (read * factors[index].to(read.dtype)).sum(-1)
+    return sampled.unflatten(0, (batch, heads)).permute(0, 3, 1, 2).flatten(2)
 
 
 def _corner_pair(lower: Tensor, fraction: Tensor, size: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:

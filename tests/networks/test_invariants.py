@@ -1,0 +1,122 @@
+"""What every network keeps to, whatever its family."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from everymask.checkpoints.layouts import mask2former
+from everymask.checkpoints.layouts.rules import Layout
+
+NUM_LABELS = 4
+DECODER = {
+    "num_queries": 6,
+    "hidden_dim": 64,
+    "feature_size": 64,
+    "mask_feature_size": 32,
+    "num_attention_heads": 4,
+    "encoder_layers": 1,
+    "encoder_feedforward_dim": 48,
+    "decoder_layers": 4,
+    "dim_feedforward": 64,
+}
+SWIN = {"model_type": "swin", "embed_dim": 16, "depths": [2, 2, 2, 2], "num_heads": [1, 2, 2, 4], "window_size": 4}
+BASIC = {"model_type": "resnet", "embedding_size": 8, "hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 2, 1]}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A family with small random weights."""
+
+    name: str
+    build: Callable[[], tuple[nn.Module, Layout]]
+
+
+def mask2former_case(name: str, backbone: dict[str, Any]) -> Case:
+    return Case(name, lambda: mask2former.build({**DECODER, "backbone_config": backbone}, NUM_LABELS))
+
+
+CASES = [
+    mask2former_case("mask2former-swin", SWIN),
+    mask2former_case("mask2former-resnet-basic", {**BASIC, "layer_type": "basic"}),
+    mask2former_case("mask2former-resnet-bottleneck", {**BASIC, "layer_type": "bottleneck"}),
+]
+every_network = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+
+
+def built(case: Case) -> tuple[nn.Module, Layout]:
+    torch.manual_seed(0)
+    network, layout = case.build()
+    return network.eval(), layout
+
+
+def close(ours: Tensor, expected: Tensor, relative: float) -> bool:
+    return bool((ours - expected).abs().max() <= relative * expected.abs().max())
+
+
+@every_network
+@torch.inference_mode()
+def test_a_batch_gives_what_each_image_gives_alone(case: Case) -> None:
+    network, _ = built(case)
+    pixel_values = torch.randn(3, 3, 96, 75)
+    together = network(pixel_values)
+    for index in range(3):
+        alone = network(pixel_values[index : index + 1])
+        assert close(together.class_logits[index : index + 1], alone.class_logits, 1e-5)
+        assert close(together.mask_logits[index : index + 1], alone.mask_logits, 1e-5)
+
+
+@every_network
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (33, 47), (64, 200), (101, 32)])
+@torch.inference_mode()
+def test_any_size_from_32_pixels_up_gives_masks_at_a_quarter(case: Case, height: int, width: int) -> None:
+    network, _ = built(case)
+    output = network(torch.randn(1, 3, height, width))
+    assert output.class_logits.shape == (1, DECODER["num_queries"], NUM_LABELS + 1)
+    assert output.mask_logits.shape == (1, DECODER["num_queries"], -(-height // 4), -(-width // 4))
+    assert torch.isfinite(output.mask_logits).all()
+
+
+@every_network
+@torch.inference_mode()
+def test_bfloat16_is_within_five_percent(case: Case) -> None:
+    """Of the largest logit, on average over all logits: masked attention may flip single pixels."""
+    network, _ = built(case)
+    pixel_values = torch.randn(1, 3, 64, 96)
+    expected = network(pixel_values)
+    output = network.bfloat16()(pixel_values.bfloat16())
+    assert output.mask_logits.dtype == torch.bfloat16
+    for name in ("class_logits", "mask_logits"):
+        ours, theirs = getattr(output, name).float(), getattr(expected, name)
+        assert (ours - theirs).abs().mean() <= 0.05 * theirs.abs().max()
+
+
+@every_network
+def test_gradients_reach_every_parameter(case: Case) -> None:
+    network, _ = built(case)
+    # Sampling offsets are born on whole pixels with zero weights: random weights give every place a slope.
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    output = network.train()(torch.randn(2, 3, 64, 96))
+    predictions = (output, *output.auxiliary)
+    loss = sum((each.mask_logits**2).mean() + (each.class_logits**2).mean() for each in predictions)
+    loss.backward()
+    silent = [name for name, each in network.named_parameters() if each.grad is None or not each.grad.abs().sum() > 0]
+    assert silent == []
+
+
+@every_network
+def test_saved_and_loaded_in_the_published_layout_nothing_changes(case: Case) -> None:
+    network, layout = built(case)
+    published = load(save(layout.to_published(network)))
+    assert layout.published_shapes(network) == {key: tuple(each.shape) for key, each in published.items()}
+    torch.manual_seed(1)
+    other, other_layout = case.build()
+    other.load_state_dict(other_layout.to_ours(published, other))
+    pixel_values = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        assert torch.equal(other.eval()(pixel_values).mask_logits, network(pixel_values).mask_logits)
