@@ -1,18 +1,19 @@
 """The assignment of targets to queries (DETR, section 3.1; costs as in Mask2Former, section 3.3)."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from everymask.errors import MissingExtraError
 from everymask.networks.outputs import MaskQueries
 from everymask.training.targets import Targets, sample_masks
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+Solver = Callable[[NDArray[np.float32]], tuple[NDArray[np.int64], NDArray[np.int64]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Match:
 
 
 @torch.no_grad()
-def match(prediction: MaskQueries, targets: "Sequence[Targets]", weights: LossWeights, num_points: int) -> list[Match]:
+def match(prediction: MaskQueries, targets: Sequence[Targets], weights: LossWeights, num_points: int) -> list[Match]:
     """Finds, image by image, the cheapest one-to-one assignment of targets to queries.
 
     Masks are compared at ``num_points`` random points, the same ones for every pair of an image.
@@ -79,9 +80,10 @@ def _pairwise_dice(logits: Tensor, truth: Tensor) -> Tensor:
     return 1 - (overlap + 1) / (masks.sum(-1)[:, None] + truth.sum(-1)[None, :] + 1)
 
 
-def _assignment_solver():  # type: ignore[no-untyped-def]
+def _assignment_solver() -> Solver:
     try:
         from scipy.optimize import linear_sum_assignment
     except ImportError as error:
         raise MissingExtraError("training needs SciPy: pip install 'everymask[train]'") from error
-    return linear_sum_assignment
+    solver: Solver = linear_sum_assignment
+    return solver

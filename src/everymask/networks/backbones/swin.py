@@ -83,7 +83,7 @@ class SwinBlock(nn.Module):
         return out
 
     def _attend(self, normed: Tensor) -> Tensor:
-        """Pads to whole windows, shifts, attends, and undoes both. Padded tokens are zeros that take part, as published."""
+        """Pads to whole windows, shifts, attends, undoes both. Padded tokens are zeros and take part, as published."""
         batch, height, width, dim = normed.shape
         window, shift = self.window, self.shift
         padded = F.pad(normed, (0, 0, 0, -width % window, 0, -height % window))
@@ -97,7 +97,8 @@ class SwinBlock(nn.Module):
         merged = windows.view(batch, rows, columns, window, window, dim).transpose(2, 3).reshape(padded.shape)
         if shift:
             merged = merged.roll((shift, shift), (1, 2))
-        return merged[:, :height, :width]
+        cropped: Tensor = merged[:, :height, :width]
+        return cropped
 
 
 class WindowAttention(nn.Module):

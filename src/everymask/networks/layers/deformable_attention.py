@@ -143,7 +143,8 @@ def sample_with_gradients(values: Tensor, offsets: Tensor, weights: Tensor, pyra
         grid = grids[:, index].to(values.dtype)
         read = F.grid_sample(level.unflatten(-1, size), grid, align_corners=False)  # (B * heads, dim / heads, S, P)
         sampled = sampled + (read * factors[index].to(read.dtype)).sum(-1)
-    return sampled.unflatten(0, (batch, heads)).permute(0, 3, 1, 2).flatten(2)
+    merged: Tensor = sampled.unflatten(0, (batch, heads)).permute(0, 3, 1, 2).flatten(2)
+    return merged
 
 
 def _corner_pair(lower: Tensor, fraction: Tensor, size: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
