@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from everymask import atomic
+from everymask.atomic import write
 from everymask.errors import OptionError
-from everymask.formats import atomic
-from everymask.formats.atomic import write
 from everymask.geometry import Size
 from everymask.labels import LabelSet
 from everymask.runs import Runs

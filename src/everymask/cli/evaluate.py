@@ -66,7 +66,7 @@ def _write_json(path: Path, model: str, split: str, images: int, scores: "Semant
     """Figures in 0..1, null for a class that is in neither truth nor prediction."""
     import json
 
-    from everymask.formats.atomic import ready_folder, write
+    from everymask.atomic import ready_folder, write
 
     figures = {
         "model": model,

@@ -7,9 +7,9 @@ nothing itself. ``save`` writes what all of them return.
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from everymask.atomic import Content, ready_folder, write
 from everymask.errors import OptionError
 from everymask.formats import coco, json_summary, masks, overlay, panoptic_png
-from everymask.formats.atomic import Content, ready_folder, write
 from everymask.segmentation import Segmentation
 
 FORMATS: dict[str, Callable[[Segmentation, str], dict[str, Content]]] = {

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from everymask.atomic import Content
 from everymask.errors import DataError
-from everymask.formats.atomic import Content
 from everymask.geometry import Size
 from everymask.labels import LabelSet
 from everymask.runs import Runs

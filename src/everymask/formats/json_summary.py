@@ -24,8 +24,8 @@ The schema, version 1:
 import json
 from pathlib import Path
 
+from everymask.atomic import Content
 from everymask.errors import DataError
-from everymask.formats.atomic import Content
 from everymask.formats.coco import rle, runs_of
 from everymask.segmentation import Segment, Segmentation
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from everymask.atomic import Content
 from everymask.errors import DataError
-from everymask.formats.atomic import Content
 from everymask.segmentation import Segmentation
 
 LONGEST_NAME = 100  # bytes of a label in a file name; file systems take 255 in all

@@ -2,8 +2,8 @@
 
 import io
 
+from everymask.atomic import Content
 from everymask.drawing import draw
-from everymask.formats.atomic import Content
 from everymask.segmentation import Segmentation
 
 

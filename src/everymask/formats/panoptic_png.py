@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from everymask.atomic import Content
 from everymask.errors import DataError, OptionError
-from everymask.formats.atomic import Content
 from everymask.formats.coco import categories, image_entry
 from everymask.segmentation import Segmentation
 

@@ -107,5 +107,4 @@ def _resnet_layout(prefix: str) -> Layout:
             rename(layer + "shortcut.convolution.weight", "backbone.stages.#.#.shortcut.0.weight"),
             rename(layer + "shortcut.normalization.*", "backbone.stages.#.#.shortcut.1.*"),
         ),
-        leftovers=(),
     )

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from everymask.checkpoints.layouts.backbones import build_backbone
 from everymask.checkpoints.layouts.rules import Layout, rename, split
@@ -39,7 +40,8 @@ def build(config: Mapping[str, Any], num_labels: int) -> tuple[nn.Module, Layout
     )
     return network, Layout(
         backbone_layout.rules + _pixel_decoder_rules() + _query_decoder_rules(),
-        (*backbone_layout.leftovers, "criterion.empty_weight"),
+        backbone_layout.leftovers,
+        {"criterion.empty_weight": _class_weights(num_labels, config.get("no_object_weight", 0.1))},
     )
 
 
@@ -56,6 +58,11 @@ def _refuse_unpublished(config: Mapping[str, Any]) -> None:
             raise CheckpointError(
                 f"Mask2Former with {key} = {config[key]!r} is not supported; published checkpoints have {value!r}"
             )
+
+
+def _class_weights(num_labels: int, no_object: float) -> Tensor:
+    """The weight of every class in the classification loss, "no object" last: (num_labels + 1,)."""
+    return torch.tensor([1.0] * num_labels + [no_object])
 
 
 def _pixel_decoder_rules() -> tuple[Any, ...]:

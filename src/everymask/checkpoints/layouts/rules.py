@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 
 import torch
@@ -38,14 +38,19 @@ def split(published: str, ours: tuple[str, ...]) -> Rule:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """A published layout: the rules for every tensor, and the keys that files hold without anyone needing them."""
+    """A published layout: the rules for every tensor, and what files hold besides.
+
+    ``leftovers``: keys that nobody needs. ``constants``: tensors that we do not need either, but transformers misses
+    when they are not in a file.
+    """
 
     rules: tuple[Rule, ...]
-    leftovers: tuple[str, ...]
+    leftovers: tuple[str, ...] = ()
+    constants: Mapping[str, Tensor] = field(default_factory=dict)
 
     def ignored(self, key: str) -> bool:
-        """Whether a published key is a known leftover."""
-        return any(_match(pattern, key) is not None for pattern in self.leftovers)
+        """Whether a published key is known and not needed."""
+        return key in self.constants or any(_match(pattern, key) is not None for pattern in self.leftovers)
 
     def published_shapes(self, network: nn.Module) -> dict[str, tuple[int, ...]]:
         """Every published key the network needs, with its shape."""
@@ -67,8 +72,8 @@ class Layout:
         return state
 
     def to_published(self, network: nn.Module) -> dict[str, Tensor]:
-        """The network's tensors under their published names, as a checkpoint file holds them."""
-        state: dict[str, Tensor] = {}
+        """The network's tensors under their published names, with the constants: what a checkpoint file holds."""
+        state: dict[str, Tensor] = dict(self.constants)
         for _, (theirs, _), parts in self._groups(network.state_dict()):
             whole = parts[0] if len(parts) == 1 else torch.cat(parts)
             state.update(zip(theirs, whole.chunk(len(theirs)) if len(theirs) > 1 else (whole,), strict=True))
