@@ -26,6 +26,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from everymask.checkpoints.layouts import mask2former
+from everymask.checkpoints.save import save_checkpoint
 from everymask.datasets.class_maps import list_class_maps, read_class_map
 from everymask.geometry import Size
 from everymask.images import read_image
@@ -33,6 +34,7 @@ from everymask.labels import label_set
 from everymask.metrics.semantic import ConfusionMatrix
 from everymask.networks.mask2former import Mask2Former
 from everymask.networks.outputs import MaskQueries
+from everymask.segmentation import TASKS
 from everymask.training.averaging import AveragedNetwork
 from everymask.training.criterion import PointSampling, set_prediction_loss
 from everymask.training.instances import components, targets_of
@@ -40,8 +42,7 @@ from everymask.training.matcher import LossWeights
 from everymask.training.targets import Targets
 
 LABELS = label_set("camvid")
-MEAN = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
-STD = torch.tensor([0.229, 0.224, 0.225])[:, None, None]
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CROP = Size(256, 352)
 BATCH = 8
 SAMPLING = PointSampling(num_points=1024)
@@ -70,6 +71,21 @@ CONFIG = {
     "dim_feedforward": 384,
     "dropout": 0.0,
     "train_num_points": SAMPLING.num_points,
+}
+
+# The network takes any size; a divisor of 8 leaves CamVid's 480 x 360 as it is.
+PREPROCESSOR = {
+    "image_processor_type": "Mask2FormerImageProcessor",
+    "do_resize": True,
+    "size": {"shortest_edge": 360, "longest_edge": 960},
+    "size_divisor": 8,
+    "resample": 2,
+    "do_rescale": True,
+    "rescale_factor": 1 / 255,
+    "do_normalize": True,
+    "image_mean": MEAN,
+    "image_std": STD,
+    "ignore_index": 255,
 }
 
 
@@ -124,7 +140,7 @@ def jittered(image: Tensor, rng: random.Random) -> Tensor:
 
 
 def normalised(image: Tensor) -> Tensor:
-    return (image - MEAN) / STD
+    return (image - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
 
 
 class Trainee(nn.Module):
@@ -250,6 +266,23 @@ def train(data: Path, output: Path, minutes: float, seed: int) -> None:
             aside.replace(state_file)
 
 
+def publish(output: Path) -> None:
+    """Writes the best weights so far as OUTPUT/street, in the transformers layout, stored as float16."""
+    network, layout = mask2former.build(CONFIG, len(LABELS))
+    network.load_state_dict(torch.load(output / "best.pt", weights_only=True))
+    save_checkpoint(
+        output / "street",
+        network,
+        layout,
+        CONFIG,
+        PREPROCESSOR,
+        labels=LABELS,
+        tasks=TASKS,
+        license="CC BY-NC 4.0",
+        dtype=torch.float16,
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
@@ -258,6 +291,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     train(arguments.data, arguments.output, arguments.minutes, arguments.seed)
+    publish(arguments.output)
 
 
 if __name__ == "__main__":
