@@ -1,17 +1,24 @@
-"""everymask demo."""
+"""everymask demo: the real model, the real photograph."""
 
+from pathlib import Path
+
+import pytest
 from PIL import Image
 
-from color_model import picture
+from everymask.cli import main
 
 
-def test_the_last_line_is_the_path_of_the_picture(everymask_command, tmp_path, monkeypatch):
-    (tmp_path / "photos").mkdir()
-    picture(64, 48).save(tmp_path / "photos" / "street-1.jpg")
-    monkeypatch.setattr("everymask.cli.demo.PHOTOS", tmp_path / "photos")
-    done = everymask_command("demo")
-    assert (done.status, done.err) == (0, "")
-    first, last = done.out.splitlines()
-    assert first.startswith("street-1.jpg: 2 segments (")
-    assert last == "everymask-demo/street-1.overlay.png"
-    assert Image.open(tmp_path / last).width >= 64
+def test_the_last_line_is_the_path_of_the_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as done:
+        main(["demo"])
+    assert done.value.code == 0
+    first, last = capsys.readouterr().out.splitlines()
+    assert first.startswith("high-street.jpg: ")
+    assert " road" in first
+    assert " car" in first
+    assert last == "everymask-demo/high-street.overlay.png"
+    with Image.open(tmp_path / last) as picture:
+        assert picture.width >= 480

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-PHOTOS = Path(__file__).parents[1] / "bundled" / "photos"
+PHOTO = Path(__file__).parents[1] / "bundled" / "photos" / "high-street.jpg"
 
 
 def demo() -> None:
@@ -10,8 +10,7 @@ def demo() -> None:
     from everymask.cli.segment import describe
     from everymask.segmenter import load
 
-    photo = sorted(PHOTOS.glob("*.jpg"))[0]
-    result = load("street")(photo, task="panoptic")
-    [overlay] = result.save(Path("everymask-demo"), formats=["overlay"], stem=photo.stem)
-    print(f"{photo.name}: {describe(result)}")
+    result = load("street")(PHOTO, task="panoptic")
+    [overlay] = result.save(Path("everymask-demo"), formats=["overlay"], stem=PHOTO.stem)
+    print(f"{PHOTO.name}: {describe(result)}")
     print(overlay)
