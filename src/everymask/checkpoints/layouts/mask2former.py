@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from everymask.checkpoints.layouts.backbones import build_backbone
+from everymask.checkpoints.layouts.parts import attention_rules, class_weights, mask_embedder_rules
 from everymask.checkpoints.layouts.rules import Layout, rename, split
 from everymask.errors import CheckpointError
 from everymask.networks.mask2former import Mask2Former, Mask2FormerConfig
@@ -41,7 +41,7 @@ def build(config: Mapping[str, Any], num_labels: int) -> tuple[nn.Module, Layout
     return network, Layout(
         backbone_layout.rules + _pixel_decoder_rules() + _query_decoder_rules(),
         backbone_layout.leftovers,
-        {"criterion.empty_weight": _class_weights(num_labels, config.get("no_object_weight", 0.1))},
+        {"criterion.empty_weight": class_weights(num_labels, config.get("no_object_weight", 0.1))},
     )
 
 
@@ -58,11 +58,6 @@ def _refuse_unpublished(config: Mapping[str, Any]) -> None:
             raise CheckpointError(
                 f"Mask2Former with {key} = {config[key]!r} is not supported; published checkpoints have {value!r}"
             )
-
-
-def _class_weights(num_labels: int, no_object: float) -> Tensor:
-    """The weight of every class in the classification loss, "no object" last: (num_labels + 1,)."""
-    return torch.tensor([1.0] * num_labels + [no_object])
 
 
 def _pixel_decoder_rules() -> tuple[Any, ...]:
@@ -98,19 +93,12 @@ def _query_decoder_rules() -> tuple[Any, ...]:
         split(layer + "cross_attn.in_proj_bias", tuple(part + "bias" for part in crossing)),
         rename(layer + "cross_attn.out_proj.*", our_layer + "cross_attention.output.*"),
         rename(layer + "cross_attn_layer_norm.*", our_layer + "cross_attention_norm.*"),
-        rename(layer + "self_attn.q_proj.*", our_layer + "self_attention.query.*"),
-        rename(layer + "self_attn.k_proj.*", our_layer + "self_attention.key.*"),
-        rename(layer + "self_attn.v_proj.*", our_layer + "self_attention.value.*"),
-        rename(layer + "self_attn.out_proj.*", our_layer + "self_attention.output.*"),
+        *attention_rules(layer + "self_attn.", our_layer + "self_attention."),
         rename(layer + "self_attn_layer_norm.*", our_layer + "self_attention_norm.*"),
         rename(layer + "fc1.*", our_layer + "feed_forward.expand.*"),
         rename(layer + "fc2.*", our_layer + "feed_forward.contract.*"),
         rename(layer + "final_layer_norm.*", our_layer + "feed_forward_norm.*"),
         rename(theirs + "decoder.layernorm.*", ours + "norm.*"),
-        # The file counts the layers of the mask MLP, our nn.Sequential its activations, too.
-        *(
-            rename(theirs + f"decoder.mask_predictor.mask_embedder.{i}.0.*", ours + f"mask_embedder.{2 * i}.*")
-            for i in range(3)
-        ),
+        *mask_embedder_rules(theirs + "decoder.mask_predictor.mask_embedder.", ours + "mask_embedder."),
         rename("class_predictor.*", ours + "class_predictor.*"),
     )

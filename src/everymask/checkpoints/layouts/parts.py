@@ -1,0 +1,42 @@
+"""Parts that the layouts of several families share, as transformers names them."""
+
+import torch
+from torch import Tensor
+
+from everymask.checkpoints.layouts.rules import Rule, rename
+
+
+def attention_rules(published: str, ours: str) -> tuple[Rule, ...]:
+    """Attention with separate projections. Both prefixes end with a dot."""
+    return (
+        rename(published + "q_proj.*", ours + "query.*"),
+        rename(published + "k_proj.*", ours + "key.*"),
+        rename(published + "v_proj.*", ours + "value.*"),
+        rename(published + "out_proj.*", ours + "output.*"),
+    )
+
+
+def detr_decoder_rules(published: str, ours: str) -> tuple[Rule, ...]:
+    """The query decoder of DETR and MaskFormer. Both prefixes end with a dot."""
+    layer, our_layer = published + "layers.#.", ours + "layers.#."
+    return (
+        *attention_rules(layer + "self_attn.", our_layer + "self_attention."),
+        rename(layer + "self_attn_layer_norm.*", our_layer + "self_attention_norm.*"),
+        *attention_rules(layer + "encoder_attn.", our_layer + "cross_attention."),
+        rename(layer + "encoder_attn_layer_norm.*", our_layer + "cross_attention_norm.*"),
+        rename(layer + "fc1.*", our_layer + "feed_forward.expand.*"),
+        rename(layer + "fc2.*", our_layer + "feed_forward.contract.*"),
+        rename(layer + "final_layer_norm.*", our_layer + "feed_forward_norm.*"),
+        rename(published + "layernorm.*", ours + "norm.*"),
+    )
+
+
+def mask_embedder_rules(published: str, ours: str) -> tuple[Rule, ...]:
+    """The three-layer perceptron that turns queries into mask embeddings. Both prefixes end with a dot."""
+    # The file counts the layers, our nn.Sequential the activations between them, too.
+    return tuple(rename(published + f"{layer}.0.*", ours + f"{2 * layer}.*") for layer in range(3))
+
+
+def class_weights(num_labels: int, no_object: float) -> Tensor:
+    """The weight of every class in the classification loss, "no object" last: (num_labels + 1,)."""
+    return torch.tensor([1.0] * num_labels + [no_object])
