@@ -42,6 +42,7 @@ def test_sizes(name: str, classes: int, things: int) -> None:
     assert len(labels) == len(labels.names) == len(labels.things) == len(labels.colors) == classes
     assert sum(labels.things) == things
     assert all(type(thing) is bool for thing in labels.things)
+    assert labels.classes == list(range(classes))
     for color in labels.colors:
         assert color is not None
         assert len(color) == 3
@@ -76,6 +77,38 @@ def test_equal_to_the_published_lists(name: str) -> None:
         assert (found.things, found.colors) == (expected.things, expected.colors)
 
 
+def test_detr_numbers_the_classes_of_coco_panoptic_with_gaps() -> None:
+    labels, panoptic = label_set("coco-detr"), label_set("coco-panoptic")
+    assert len(labels) == 250
+    assert len(labels.classes) == 133
+    rows = list(zip(labels.names, labels.things, labels.colors, strict=True))
+    assert [rows[i] for i in labels.classes] == list(zip(panoptic.names, panoptic.things, panoptic.colors, strict=True))
+    assert {rows[i] for i in labels.holes} == {("N/A", False, None)}
+    assert labels.holes == set(range(250)) - set(labels.classes)
+
+
+@pytest.mark.parametrize("name", ["resnet-50", "resnet-101", "resnet-50-dc5"])
+def test_public_detr_configs_are_known_whatever_they_call_the_gaps(name: str) -> None:
+    if not SHARED.is_dir():
+        pytest.skip("needs ../shared, the published configs beside the repository")
+    path = SHARED / "checkpoints" / "configs" / f"facebook--detr-{name}-panoptic.json"
+    id2label = json.loads(path.read_text())["id2label"]
+    names = [id2label[str(index)] for index in range(250)]
+    assert names[12] == "street sign"
+    assert match_labels(names) == match_labels([*names[:12], "x", *names[13:]]) == label_set("coco-detr")
+    rows = json.loads((SHARED / "checkpoints" / "labels" / "coco_detr_250.json").read_text())["categories"]
+    used = [(row["index"], row["name"], row["isthing"] == 1) for row in rows if row["used"]]
+    labels = label_set("coco-detr")
+    assert used == [(i, labels.names[i], labels.things[i]) for i in labels.classes]
+
+
+def test_other_names_leave_holes_alone() -> None:
+    labels = label_set("coco-detr")
+    named = labels.named([f" class {index}" for index in range(250)])
+    assert named.names[:2] == ("N/A", "class 1")
+    assert (named.things, named.colors, named.holes) == (labels.things, labels.colors, labels.holes)
+
+
 def test_camvid() -> None:
     camvid = label_set("camvid")
     things = [name for name, thing in zip(camvid.names, camvid.things, strict=True) if thing]
@@ -97,7 +130,7 @@ def test_blanks_do_not_matter_but_names_and_their_order_do(data: st.DataObject, 
     labels = label_set(known)
     padded = [data.draw(blanks) + name + data.draw(blanks) for name in labels.names[:5]] + list(labels.names[5:])
     assert match_labels(padded) == labels
-    i, j = data.draw(st.lists(st.integers(0, len(labels) - 1), min_size=2, max_size=2, unique=True))
+    i, j = data.draw(st.lists(st.sampled_from(labels.classes), min_size=2, max_size=2, unique=True))
     swapped = list(labels.names)
     swapped[i], swapped[j] = swapped[j], swapped[i]
     assert match_labels(swapped) is None

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -13,6 +13,7 @@ Color = tuple[int, int, int]
 
 LABEL_SETS = (
     "coco-panoptic",
+    "coco-detr",
     "coco-instance",
     "coco-stuff",
     "ade20k",
@@ -31,15 +32,29 @@ class LabelSet:
 
     ``things[i]`` says whether class i is countable (a thing: instances are told apart) or stuff.
     ``colors[i]`` is the (red, green, blue) that the data set publishes for class i, 0 to 255; None where it has none.
-    The three tuples have the same length.
+    The three tuples have the same length. ``holes``: the indices that are no class, because a numbering has gaps; they
+    are neither thing nor stuff, and no result has them.
     """
 
     names: tuple[str, ...]
     things: tuple[bool, ...]
     colors: tuple[Color | None, ...]
+    holes: frozenset[int] = frozenset()
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @property
+    def classes(self) -> list[int]:
+        """The indices that are classes, rising: all but the holes."""
+        return [index for index in range(len(self)) if index not in self.holes]
+
+    def named(self, names: Sequence[str]) -> "LabelSet":
+        """The same classes under other names, without the blanks around them; the holes keep theirs."""
+        stripped = (name.strip() for name in names)
+        pairs = zip(self.names, stripped, strict=True)
+        chosen = tuple(old if index in self.holes else new for index, (old, new) in enumerate(pairs))
+        return replace(self, names=chosen)
 
 
 def label_set(name: str) -> LabelSet:
@@ -48,7 +63,8 @@ def label_set(name: str) -> LabelSet:
     return LabelSet(
         tuple(each["name"] for each in classes),
         tuple(each["thing"] for each in classes),
-        tuple((each["color"][0], each["color"][1], each["color"][2]) for each in classes),
+        tuple(None if each["color"] is None else tuple(each["color"]) for each in classes),
+        frozenset(index for index, each in enumerate(classes) if each.get("hole", False)),
     )
 
 
@@ -56,17 +72,18 @@ def match_labels(names: Sequence[str]) -> LabelSet | None:
     """The label set with exactly these names in this order, apart from blanks around them; None if there is none.
 
     ADE20K is known by both of its sets of names, the Hub's ("windowpane") and detectron2's ("window "). The result
-    always carries the names that were given, without the blanks.
+    carries the names that were given, without the blanks. What a numbering with gaps (DETR's) calls the indices that
+    are no class does not matter: publications differ in it.
     """
-    stripped = tuple(name.strip() for name in names)
     for known in LABEL_SETS:
         classes = _classes(known)
-        if stripped in (
-            tuple(each["name"] for each in classes),
-            tuple(each.get("other_name", each["name"]) for each in classes),
-        ):
-            found = label_set(known)
-            return LabelSet(stripped, found.things, found.colors)
+        if len(classes) != len(names):
+            continue
+        found = label_set(known)
+        named = found.named(names)
+        other = found.named([each.get("other_name", each["name"]) for each in classes])
+        if named in (found, other):
+            return named
     return None
 
 

@@ -1,7 +1,7 @@
 """From a name to a built network with all that belongs to it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -86,23 +86,21 @@ def _catalogued(name: str, config: ModelConfig) -> Entry | None:
         return found
     # A model fine-tuned from a published one still bears its name: it is the same thing only with the same classes.
     origin = entry(config.origin)
-    return origin if origin and match_labels(config.names) == _known_labels(origin, config.names) else None
+    labels = match_labels(config.names)
+    return origin if origin and labels is not None and labels == _known_labels(origin, config.names) else None
 
 
 def _labels(config: ModelConfig, known: Entry | None) -> LabelSet:
     names, statement = config.names, config.statement
     labels = match_labels(names)
-    if labels is None and known is not None and len(label_set(known.labels)) == len(names):
+    if labels is None and known is not None:
         labels = _known_labels(known, names)
     if labels is None:
         labels = LabelSet(names, (True,) * len(names), (None,) * len(names))
-    return LabelSet(
-        names,
-        labels.things if statement.things is None else tuple(i in statement.things for i in range(len(names))),
-        labels.colors if statement.palette is None else statement.palette,
-    )
+    things = labels.things if statement.things is None else tuple(i in statement.things for i in range(len(names)))
+    return replace(labels, things=things, colors=labels.colors if statement.palette is None else statement.palette)
 
 
-def _known_labels(known: Entry, names: tuple[str, ...]) -> LabelSet:
+def _known_labels(known: Entry, names: tuple[str, ...]) -> LabelSet | None:
     labels = label_set(known.labels)
-    return LabelSet(names, labels.things, labels.colors)
+    return labels.named(names) if len(labels) == len(names) else None

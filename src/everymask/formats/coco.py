@@ -55,10 +55,11 @@ def image_entry(result: Segmentation, stem: str) -> dict[str, object]:
 
 
 def categories(labels: LabelSet) -> list[dict[str, object]]:
-    """The entries of "categories": every label by its index, with its colour where it has one."""
+    """The entries of "categories": every class by its index, with its colour where it has one."""
     entries: list[dict[str, object]] = []
-    for index, (name, thing, color) in enumerate(zip(labels.names, labels.things, labels.colors, strict=True)):
-        entry = {"id": index, "name": name, "isthing": int(thing)}
+    for index in labels.classes:
+        entry = {"id": index, "name": labels.names[index], "isthing": int(labels.things[index])}
+        color = labels.colors[index]
         entries.append(entry if color is None else {**entry, "color": list(color)})
     return entries
 
