@@ -7,7 +7,8 @@ from torch import nn
 
 from everymask.checkpoints.layouts.backbones import build_backbone
 from everymask.checkpoints.layouts.parts import attention_rules, class_weights, mask_embedder_rules
-from everymask.checkpoints.layouts.rules import Layout, rename, split
+from everymask.checkpoints.layouts.pixel_decoder import pixel_decoder_rules
+from everymask.checkpoints.layouts.rules import Layout, Rule, rename, split
 from everymask.errors import CheckpointError
 from everymask.networks.mask2former import Mask2Former, Mask2FormerConfig
 
@@ -39,7 +40,7 @@ def build(config: Mapping[str, Any], num_labels: int) -> tuple[nn.Module, Layout
         widths,
     )
     return network, Layout(
-        backbone_layout.rules + _pixel_decoder_rules() + _query_decoder_rules(),
+        backbone_layout.rules + pixel_decoder_rules() + _query_decoder_rules(),
         backbone_layout.leftovers,
         {"criterion.empty_weight": class_weights(num_labels, config.get("no_object_weight", 0.1))},
     )
@@ -60,27 +61,7 @@ def _refuse_unpublished(config: Mapping[str, Any]) -> None:
             )
 
 
-def _pixel_decoder_rules() -> tuple[Any, ...]:
-    theirs, ours = "model.pixel_level_module.decoder.", "pixel_decoder."
-    layer, our_layer = theirs + "encoder.layers.#.", ours + "layers.#."
-    return (
-        rename(theirs + "level_embed", ours + "level_embed"),
-        rename(theirs + "input_projections.#.#.*", ours + "input_projections.#.#.*"),
-        rename(layer + "self_attn.sampling_offsets.*", our_layer + "attention.sampling_offsets.*"),
-        rename(layer + "self_attn.attention_weights.*", our_layer + "attention.attention_weights.*"),
-        rename(layer + "self_attn.value_proj.*", our_layer + "attention.value.*"),
-        rename(layer + "self_attn.output_proj.*", our_layer + "attention.output.*"),
-        rename(layer + "self_attn_layer_norm.*", our_layer + "attention_norm.*"),
-        rename(layer + "fc1.*", our_layer + "feed_forward.expand.*"),
-        rename(layer + "fc2.*", our_layer + "feed_forward.contract.*"),
-        rename(layer + "final_layer_norm.*", our_layer + "feed_forward_norm.*"),
-        rename(theirs + "adapter_1.#.*", ours + "lateral.#.*"),
-        rename(theirs + "layer_1.#.*", ours + "fuse.#.*"),
-        rename(theirs + "mask_projection.*", ours + "mask_projection.*"),
-    )
-
-
-def _query_decoder_rules() -> tuple[Any, ...]:
+def _query_decoder_rules() -> tuple[Rule, ...]:
     theirs, ours = "model.transformer_module.", "query_decoder."
     layer, our_layer = theirs + "decoder.layers.#.", ours + "layers.#."
     crossing = tuple(our_layer + f"cross_attention.{part}." for part in ("query", "key", "value"))

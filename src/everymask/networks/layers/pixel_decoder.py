@@ -1,0 +1,74 @@
+"""The pixel decoder of Mask2Former (Cheng et al. 2022, section 3.2.1), which OneFormer shares."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from everymask.networks.layers.deformable_attention import DeformableAttention, Pyramid
+from everymask.networks.layers.feed_forward import FeedForward
+from everymask.networks.layers.positions import sine_positions
+
+LEVELS = 3  # strides 32, 16 and 8 take part in attention; stride 4 only carries the masks
+POINTS = 4
+
+
+class PixelDecoder(nn.Module):
+    """Multi-scale deformable attention over strides 32, 16 and 8, then one FPN step to stride 4."""
+
+    def __init__(
+        self, widths: tuple[int, ...], dim: int, mask_dim: int, *, heads: int, layers: int, feed_forward: int
+    ) -> None:
+        """``widths``: channels of the backbone's maps; ``dim`` of the refined maps, ``mask_dim`` of the mask features.
+
+        ``feed_forward`` is the hidden width of the ``layers`` layers.
+        """
+        super().__init__()
+        self.input_projections = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(width, dim, 1), nn.GroupNorm(32, dim)) for width in widths[:-4:-1]
+        )
+        self.level_embed = nn.Parameter(torch.randn(LEVELS, dim))
+        self.layers = nn.ModuleList(PixelDecoderLayer(dim, heads, feed_forward) for _ in range(layers))
+        self.lateral = nn.Sequential(nn.Conv2d(widths[0], dim, 1, bias=False), nn.GroupNorm(32, dim))
+        self.fuse = nn.Sequential(nn.Conv2d(dim, dim, 3, padding=1, bias=False), nn.GroupNorm(32, dim), nn.ReLU())
+        self.mask_projection = nn.Conv2d(dim, mask_dim, 1)
+
+    def forward(self, features: tuple[Tensor, ...]) -> tuple[list[Tensor], Tensor]:
+        """Backbone maps, finest first -> refined maps of strides 32, 16 and 8, and mask features at stride 4.
+
+        The refined maps are (B, dim, h, w), the mask features (B, mask_dim, h, w).
+        """
+        maps = [project(features[-1 - level]) for level, project in enumerate(self.input_projections)]
+        sizes = [(int(each.shape[-2]), int(each.shape[-1])) for each in maps]
+        tokens = torch.cat([each.flatten(2).transpose(1, 2) for each in maps], 1)  # (B, S, dim)
+        positions = torch.cat(
+            [
+                sine_positions(*size, tokens.shape[-1], device=tokens.device, dtype=tokens.dtype) + embed
+                for size, embed in zip(sizes, self.level_embed, strict=True)
+            ]
+        )  # (S, dim)
+        pyramid = Pyramid.of(sizes, tokens.device)
+        for layer in self.layers:
+            tokens = layer(tokens, positions, pyramid)
+        parts = tokens.split([height * width for height, width in sizes], dim=1)
+        levels = [part.transpose(1, 2).unflatten(-1, size) for part, size in zip(parts, sizes, strict=True)]
+
+        lateral = self.lateral(features[0])
+        upsampled = F.interpolate(levels[-1], size=lateral.shape[-2:], mode="bilinear", align_corners=False)
+        return levels, self.mask_projection(self.fuse(lateral + upsampled))
+
+
+class PixelDecoderLayer(nn.Module):
+    """Deformable self-attention and a feed-forward block, each added and normed."""
+
+    def __init__(self, dim: int, heads: int, feed_forward: int) -> None:
+        super().__init__()
+        self.attention = DeformableAttention(dim, heads, LEVELS, POINTS)
+        self.attention_norm = nn.LayerNorm(dim)
+        self.feed_forward = FeedForward(dim, feed_forward)
+        self.feed_forward_norm = nn.LayerNorm(dim)
+
+    def forward(self, tokens: Tensor, positions: Tensor, pyramid: Pyramid) -> Tensor:
+        """(B, S, dim) -> (B, S, dim)."""
+        tokens = self.attention_norm(tokens + self.attention(tokens, positions, pyramid))
+        out: Tensor = self.feed_forward_norm(tokens + self.feed_forward(tokens))
+        return out
