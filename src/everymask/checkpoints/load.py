@@ -11,7 +11,7 @@ from everymask.checkpoints.catalogue import Entry, entry
 from everymask.checkpoints.config import ModelConfig, read_config
 from everymask.checkpoints.files import CONFIG, PREPROCESSOR, read_json
 from everymask.checkpoints.find import find
-from everymask.checkpoints.layouts import mask2former
+from everymask.checkpoints.layouts import mask2former, maskformer
 from everymask.checkpoints.layouts.rules import Layout
 from everymask.checkpoints.strict import load_strictly, no_random_initialisation
 from everymask.checkpoints.weights import read_weights
@@ -21,7 +21,10 @@ from everymask.preprocessing import Preprocessing
 from everymask.segmentation import TASKS, Task
 
 Builder = Callable[[Mapping[str, Any], int], tuple[nn.Module, Layout]]
-BUILDERS: dict[str, Builder] = {"mask2former": mask2former.build}
+BUILDERS: dict[str, Builder] = {
+    "mask2former": mask2former.build,
+    "maskformer": maskformer.build,
+}
 """For each supported model_type: from a config and the number of classes to the network and its published layout."""
 
 

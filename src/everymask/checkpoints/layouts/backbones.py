@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from everymask.checkpoints.layouts.rules import Layout, rename, stack
+from everymask.checkpoints.layouts.rules import Layout, Rule, rename, stack
 from everymask.errors import CheckpointError
 from everymask.networks.backbones.resnet import ResNet, ResNetConfig
 from everymask.networks.backbones.swin import Swin, SwinConfig
@@ -23,7 +23,7 @@ def build_backbone(config: Mapping[str, Any], published: str) -> tuple[nn.Module
         return Swin(swin), swin.widths, _swin_layout(published)
     if kind == "resnet":
         resnet = resnet_config(config)
-        return ResNet(resnet), resnet.widths, _resnet_layout(published)
+        return ResNet(resnet), resnet.widths, resnet_layout(published)
     raise CheckpointError(f"the backbone {kind!r} is not supported; supported backbones are swin and resnet")
 
 
@@ -64,38 +64,44 @@ def resnet_config(config: Mapping[str, Any]) -> ResNetConfig:
     )
 
 
-def _swin_layout(prefix: str) -> Layout:
+def swin_rules(prefix: str) -> tuple[Rule, ...]:
+    """Swin up to the norms of its stages, which each family names in its own way. ``prefix`` ends with a dot."""
     block = prefix + "encoder.layers.#.blocks.#."
     attention = block + "attention.self."
     ours = "backbone.stages.#.#."
+    return (
+        rename(prefix + "embeddings.patch_embeddings.projection.*", "backbone.patch_embedding.*"),
+        rename(prefix + "embeddings.norm.*", "backbone.patch_norm.*"),
+        rename(block + "layernorm_before.*", ours + "attention_norm.*"),
+        rename(attention + "relative_position_bias_table", ours + "attention.relative_position_bias"),
+        stack(tuple(attention + f"{part}.*" for part in ("query", "key", "value")), ours + "attention.qkv.*"),
+        rename(block + "attention.output.dense.*", ours + "attention.output.*"),
+        rename(block + "layernorm_after.*", ours + "feed_forward_norm.*"),
+        rename(block + "intermediate.dense.*", ours + "feed_forward.expand.*"),
+        rename(block + "output.dense.*", ours + "feed_forward.contract.*"),
+        rename(prefix + "encoder.layers.#.downsample.reduction.weight", "backbone.mergings.#.reduction.weight"),
+        rename(prefix + "encoder.layers.#.downsample.norm.*", "backbone.mergings.#.norm.*"),
+    )
+
+
+def _swin_layout(prefix: str) -> Layout:
+    # Stages are counted from 1 in the file.
+    norms = (
+        rename(prefix + f"hidden_states_norms.stage{stage + 1}.*", f"backbone.norms.{stage}.*") for stage in range(4)
+    )
     return Layout(
-        rules=(
-            rename(prefix + "embeddings.patch_embeddings.projection.*", "backbone.patch_embedding.*"),
-            rename(prefix + "embeddings.norm.*", "backbone.patch_norm.*"),
-            rename(block + "layernorm_before.*", ours + "attention_norm.*"),
-            rename(attention + "relative_position_bias_table", ours + "attention.relative_position_bias"),
-            stack(tuple(attention + f"{part}.*" for part in ("query", "key", "value")), ours + "attention.qkv.*"),
-            rename(block + "attention.output.dense.*", ours + "attention.output.*"),
-            rename(block + "layernorm_after.*", ours + "feed_forward_norm.*"),
-            rename(block + "intermediate.dense.*", ours + "feed_forward.expand.*"),
-            rename(block + "output.dense.*", ours + "feed_forward.contract.*"),
-            rename(prefix + "encoder.layers.#.downsample.reduction.weight", "backbone.mergings.#.reduction.weight"),
-            rename(prefix + "encoder.layers.#.downsample.norm.*", "backbone.mergings.#.norm.*"),
-            # Stages are counted from 1 in the file.
-            *(
-                rename(prefix + f"hidden_states_norms.stage{stage + 1}.*", f"backbone.norms.{stage}.*")
-                for stage in range(4)
-            ),
-        ),
+        rules=(*swin_rules(prefix), *norms),
         leftovers=(
-            attention + "relative_position_index",  # recomputed from the window size
+            # recomputed from the window size
+            prefix + "encoder.layers.#.blocks.#.attention.self.relative_position_index",
             prefix + "swin.layernorm.weight",  # written by transformers 5, never used
             prefix + "swin.layernorm.bias",
         ),
     )
 
 
-def _resnet_layout(prefix: str) -> Layout:
+def resnet_layout(prefix: str) -> Layout:
+    """ResNet as transformers names it. ``prefix`` ends with a dot."""
     stem = prefix + "embedder.embedder."
     layer = prefix + "encoder.stages.#.layers.#."
     return Layout(

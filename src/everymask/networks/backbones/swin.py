@@ -118,7 +118,7 @@ class WindowAttention(nn.Module):
         ``regions`` (N, n) int numbers the parts of shifted windows that may not look at each other.
         """
         batch, count, tokens, _ = windows.shape
-        index = _relative_position_index(self.window).to(windows.device)
+        index = relative_position_index(self.window).to(windows.device)
         bias = self.relative_position_bias[index].permute(2, 0, 1)  # (heads, n, n)
         mask = bias.expand(count, -1, -1, -1)  # (N, heads, n, n)
         if regions is not None:
@@ -151,10 +151,10 @@ class PatchMerging(nn.Module):
 
 
 @lru_cache(maxsize=8)
-def _relative_position_index(window: int) -> Tensor:
+def relative_position_index(window: int) -> Tensor:
     """Which row of the bias table belongs to each pair of tokens of a window: (window^2, window^2) int64."""
     with torch.inference_mode(False):  # kept for later calls, which may want gradients
-        steps = torch.arange(window)
+        steps = torch.arange(window, device="cpu")  # or are on another device than this one
         rows, columns = (axis.flatten() for axis in torch.meshgrid(steps, steps, indexing="ij"))
         row_offset = rows[:, None] - rows[None, :] + window - 1
         column_offset = columns[:, None] - columns[None, :] + window - 1
