@@ -20,7 +20,10 @@ def load_strictly(network: nn.Module, layout: Layout, published: Mapping[str, Te
     The network's own tensors are replaced and never read. Raises CheckpointError, listing the first ten keys of each
     kind in their published names, if keys are missing, have another shape than the network's, or are neither part of
     the network nor leftovers that the layout knows; and if integers stand where the network has floating-point numbers.
+    Where the layout has alternatives, the one that fits best is meant.
     """
+    layout = layout.fitting(network, published)
+    published = {**layout.absent, **published}
     required = layout.published_shapes(network)
     faults = [
         _fault("missing", [key for key in required if key not in published]),

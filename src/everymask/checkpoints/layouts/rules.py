@@ -1,7 +1,7 @@
 """How the tensors of a published checkpoint map to ours and back."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -15,10 +15,12 @@ class Rule:
 
     One published and one own key: a renaming. Several published keys: their tensors, concatenated along dimension 0,
     are ours. Several own keys: the published tensor, cut into equal parts along dimension 0, gives ours.
+    ``flat``: the published tensor has a dimension of size 1 before all others, and ours has not.
     """
 
     published: tuple[str, ...]
     ours: tuple[str, ...]
+    flat: bool = False
 
 
 def rename(published: str, ours: str) -> Rule:
@@ -36,17 +38,29 @@ def split(published: str, ours: tuple[str, ...]) -> Rule:
     return Rule((published,), ours)
 
 
+def flatten(published: str, ours: str) -> Rule:
+    """One tensor under two names; the published one has a first dimension of size 1 besides."""
+    return Rule((published,), (ours,), flat=True)
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """A published layout: the rules for every tensor, and what files hold besides.
 
     ``leftovers``: keys that nobody needs. ``constants``: tensors that we do not need either, but transformers misses
-    when they are not in a file.
+    when they are not in a file. ``absent``: tensors that we need but a file may lack, as they are meant then.
+    ``alternatives``: other layouts in which the same network is published.
     """
 
     rules: tuple[Rule, ...]
     leftovers: tuple[str, ...] = ()
     constants: Mapping[str, Tensor] = field(default_factory=dict)
+    absent: Mapping[str, Tensor] = field(default_factory=dict)
+    alternatives: tuple["Layout", ...] = ()
+
+    def fitting(self, network: nn.Module, keys: Collection[str]) -> "Layout":
+        """Of this layout and its alternatives the one that most of a file's keys belong to."""
+        return max((self, *self.alternatives), key=lambda each: len(each.published_shapes(network).keys() & set(keys)))
 
     def ignored(self, key: str) -> bool:
         """Whether a published key is known and not needed."""
@@ -55,8 +69,11 @@ class Layout:
     def published_shapes(self, network: nn.Module) -> dict[str, tuple[int, ...]]:
         """Every published key the network needs, with its shape."""
         shapes = {}
-        for _, (theirs, _), parts in self._groups(network.state_dict()):
+        for rule, (theirs, _), parts in self._groups(network.state_dict()):
             shape = tuple(parts[0].shape)
+            if rule.flat:
+                shapes[theirs[0]] = (1, *shape)
+                continue
             rows = sum(part.shape[0] for part in parts) // len(theirs) if parts[0].dim() else 0
             for key in theirs:
                 shapes[key] = (rows, *shape[1:]) if parts[0].dim() else shape
@@ -65,8 +82,8 @@ class Layout:
     def to_ours(self, published: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
         """Our tensors from the published ones; all that ``published_shapes`` names must be there."""
         state: dict[str, Tensor] = {}
-        for _, (theirs, ours), _ in self._groups(network.state_dict()):
-            tensors = [published[key] for key in theirs]
+        for rule, (theirs, ours), _ in self._groups(network.state_dict()):
+            tensors = [published[key][0] if rule.flat else published[key] for key in theirs]
             whole = tensors[0] if len(tensors) == 1 else torch.cat(tensors)
             state.update(zip(ours, whole.chunk(len(ours)) if len(ours) > 1 else (whole,), strict=True))
         return state
@@ -74,8 +91,9 @@ class Layout:
     def to_published(self, network: nn.Module) -> dict[str, Tensor]:
         """The network's tensors under their published names, with the constants: what a checkpoint file holds."""
         state: dict[str, Tensor] = dict(self.constants)
-        for _, (theirs, _), parts in self._groups(network.state_dict()):
+        for rule, (theirs, _), parts in self._groups(network.state_dict()):
             whole = parts[0] if len(parts) == 1 else torch.cat(parts)
+            whole = whole[None] if rule.flat else whole
             state.update(zip(theirs, whole.chunk(len(theirs)) if len(theirs) > 1 else (whole,), strict=True))
         return {key: tensor.contiguous() for key, tensor in state.items()}
 
