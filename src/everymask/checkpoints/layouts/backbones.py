@@ -7,6 +7,7 @@ from torch import nn
 
 from everymask.checkpoints.layouts.rules import Layout, Rule, rename, stack
 from everymask.errors import CheckpointError
+from everymask.networks.backbones.dinat import Dinat, DinatConfig
 from everymask.networks.backbones.resnet import ResNet, ResNetConfig
 from everymask.networks.backbones.swin import Swin, SwinConfig
 
@@ -24,7 +25,10 @@ def build_backbone(config: Mapping[str, Any], published: str) -> tuple[nn.Module
     if kind == "resnet":
         resnet = resnet_config(config)
         return ResNet(resnet), resnet.widths, resnet_layout(published)
-    raise CheckpointError(f"the backbone {kind!r} is not supported; supported backbones are swin and resnet")
+    if kind == "dinat":
+        dinat = dinat_config(config)
+        return Dinat(dinat), dinat.widths, _dinat_layout(published)
+    raise CheckpointError(f"the backbone {kind!r} is not supported; supported backbones are swin, resnet and dinat")
 
 
 def swin_config(config: Mapping[str, Any]) -> SwinConfig:
@@ -61,6 +65,32 @@ def resnet_config(config: Mapping[str, Any]) -> ResNetConfig:
         channels=config.get("num_channels", 3),
         stride_in_first_1x1=config.get("downsample_in_bottleneck", False),
         downsample_first_stage=config.get("downsample_in_first_stage", False),
+    )
+
+
+def dinat_config(config: Mapping[str, Any]) -> DinatConfig:
+    """Reads a transformers DiNAT configuration, with that class's defaults for what it leaves out."""
+    if config.get("hidden_act", "gelu") != "gelu":
+        raise CheckpointError(f"DiNAT with the activation {config['hidden_act']!r} is not supported; use gelu")
+    depths = config.get("depths", (3, 4, 6, 5))
+    dilations = config.get("dilations") or ((1, 8, 1), (1, 4, 1, 4), (1, 2, 1, 2, 1, 2), (1, 1, 1, 1, 1))
+    short = [stage for stage, depth in enumerate(depths) if len(dilations[stage]) < depth]
+    if short:
+        raise CheckpointError(
+            f"stage {short[0]} of the DiNAT backbone has {depths[short[0]]} blocks but {len(dilations[short[0]])} "
+            "dilations; give every block one"
+        )
+    return DinatConfig(
+        embed_dim=config.get("embed_dim", 64),
+        heads=tuple(config.get("num_heads", (2, 4, 8, 16))),
+        # Blocks take the first dilations; published files list no more than they need.
+        dilations=tuple(tuple(each[:depth]) for each, depth in zip(dilations, depths, strict=True)),
+        kernel=config.get("kernel_size", 7),
+        channels=config.get("num_channels", 3),
+        mlp_ratio=config.get("mlp_ratio", 3.0),
+        qkv_bias=config.get("qkv_bias", True),
+        norm_eps=config.get("layer_norm_eps", 1e-5),
+        layer_scale=config.get("layer_scale_init_value", 0.0) > 0,
     )
 
 
@@ -112,5 +142,32 @@ def resnet_layout(prefix: str) -> Layout:
             rename(layer + "layer.#.normalization.*", "backbone.stages.#.#.layers.#.1.*"),
             rename(layer + "shortcut.convolution.weight", "backbone.stages.#.#.shortcut.0.weight"),
             rename(layer + "shortcut.normalization.*", "backbone.stages.#.#.shortcut.1.*"),
+        ),
+    )
+
+
+def _dinat_layout(prefix: str) -> Layout:
+    block = prefix + "encoder.levels.#.layers.#."
+    attention = block + "attention.self."
+    ours = "backbone.stages.#.#."
+    # Stages are counted from 1 in the file.
+    norms = (
+        rename(prefix + f"hidden_states_norms.stage{stage + 1}.*", f"backbone.norms.{stage}.*") for stage in range(4)
+    )
+    return Layout(
+        rules=(
+            rename(prefix + "embeddings.patch_embeddings.projection.#.*", "backbone.patch_embedding.#.*"),
+            rename(prefix + "embeddings.norm.*", "backbone.patch_norm.*"),
+            rename(block + "layernorm_before.*", ours + "attention_norm.*"),
+            stack(tuple(attention + f"{part}.*" for part in ("query", "key", "value")), ours + "attention.qkv.*"),
+            rename(attention + "rpb", ours + "attention.relative_position_bias"),
+            rename(block + "attention.output.dense.*", ours + "attention.output.*"),
+            rename(block + "layernorm_after.*", ours + "feed_forward_norm.*"),
+            rename(block + "intermediate.dense.*", ours + "feed_forward.expand.*"),
+            rename(block + "output.dense.*", ours + "feed_forward.contract.*"),
+            rename(block + "layer_scale_parameters", ours + "layer_scale"),
+            rename(prefix + "encoder.levels.#.downsample.reduction.weight", "backbone.downsamplers.#.reduction.weight"),
+            rename(prefix + "encoder.levels.#.downsample.norm.*", "backbone.downsamplers.#.norm.*"),
+            *norms,
         ),
     )

@@ -6,9 +6,14 @@ from typing import Any
 from torch import nn
 
 from everymask.checkpoints.layouts.backbones import build_backbone
-from everymask.checkpoints.layouts.parts import attention_rules, class_weights, mask_embedder_rules
+from everymask.checkpoints.layouts.parts import (
+    attention_rules,
+    class_weights,
+    mask_embedder_rules,
+    packed_attention_rules,
+)
 from everymask.checkpoints.layouts.pixel_decoder import pixel_decoder_rules
-from everymask.checkpoints.layouts.rules import Layout, Rule, rename, split
+from everymask.checkpoints.layouts.rules import Layout, Rule, rename
 from everymask.errors import CheckpointError
 from everymask.networks.mask2former import Mask2Former, Mask2FormerConfig
 
@@ -64,15 +69,12 @@ def _refuse_unpublished(config: Mapping[str, Any]) -> None:
 def _query_decoder_rules() -> tuple[Rule, ...]:
     theirs, ours = "model.transformer_module.", "query_decoder."
     layer, our_layer = theirs + "decoder.layers.#.", ours + "layers.#."
-    crossing = tuple(our_layer + f"cross_attention.{part}." for part in ("query", "key", "value"))
     return (
         rename(theirs + "queries_embedder.weight", ours + "query_positions"),
         rename(theirs + "queries_features.weight", ours + "query_features"),
         rename(theirs + "level_embed.weight", ours + "level_embed"),
         rename(theirs + "input_projections.#.*", ours + "input_projections.#.*"),
-        split(layer + "cross_attn.in_proj_weight", tuple(part + "weight" for part in crossing)),
-        split(layer + "cross_attn.in_proj_bias", tuple(part + "bias" for part in crossing)),
-        rename(layer + "cross_attn.out_proj.*", our_layer + "cross_attention.output.*"),
+        *packed_attention_rules(layer + "cross_attn.", our_layer + "cross_attention."),
         rename(layer + "cross_attn_layer_norm.*", our_layer + "cross_attention_norm.*"),
         *attention_rules(layer + "self_attn.", our_layer + "self_attention."),
         rename(layer + "self_attn_layer_norm.*", our_layer + "self_attention_norm.*"),

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from everymask.checkpoints.layouts.rules import Rule, rename
+from everymask.checkpoints.layouts.rules import Rule, rename, split
 
 
 def attention_rules(published: str, ours: str) -> tuple[Rule, ...]:
@@ -12,6 +12,16 @@ def attention_rules(published: str, ours: str) -> tuple[Rule, ...]:
         rename(published + "q_proj.*", ours + "query.*"),
         rename(published + "k_proj.*", ours + "key.*"),
         rename(published + "v_proj.*", ours + "value.*"),
+        rename(published + "out_proj.*", ours + "output.*"),
+    )
+
+
+def packed_attention_rules(published: str, ours: str) -> tuple[Rule, ...]:
+    """Attention whose query, key and value projections lie in one tensor. Both prefixes end with a dot."""
+    parts = tuple(ours + f"{part}." for part in ("query", "key", "value"))
+    return (
+        split(published + "in_proj_weight", tuple(part + "weight" for part in parts)),
+        split(published + "in_proj_bias", tuple(part + "bias" for part in parts)),
         rename(published + "out_proj.*", ours + "output.*"),
     )
 
