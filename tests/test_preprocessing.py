@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors import safe_open
 from transformers.image_transforms import get_size_with_aspect_ratio
+from transformers.models.detr.image_processing_pil_detr import DetrImageProcessorPil
 from transformers.models.mask2former.image_processing_pil_mask2former import Mask2FormerImageProcessorPil
 from transformers.models.maskformer.image_processing_pil_maskformer import MaskFormerImageProcessorPil
 
@@ -49,6 +50,8 @@ def expected(config: dict[str, Any], image: np.ndarray) -> torch.Tensor:
         "transformers-4.57/maskformer_swin",
         "transformers-4.57/maskformer_resnet",
         "transformers-5.23/mask2former_swin",
+        "transformers-4.57/detr_timm",
+        "transformers-4.57/detr_resnet",
     ],
 )
 def test_golden_photo(folder: str) -> None:
@@ -129,6 +132,46 @@ def test_equal_to_transformers(
     assert prepared.geometry.original == (height, width)
     assert prepared.geometry.resized == prepared.geometry.padded == reference.shape[2:]
     assert (prepared.pixel_values - reference).abs().max() <= 1e-5
+
+
+@settings(derandomize=True, deadline=None, max_examples=40)
+@given(
+    height=st.integers(12, 120),
+    width=st.integers(12, 120),
+    size=st.one_of(sizes, st.integers(16, 90)),
+    max_size=st.one_of(st.none(), st.integers(40, 160)),
+    extra=st.fixed_dictionaries({}, optional={"size_divisor": st.just(32), "do_pad": st.booleans()}),
+)
+def test_detr_equals_transformers(
+    height: int, width: int, size: dict[str, int] | int, max_size: int | None, extra: dict[str, Any]
+) -> None:
+    """Both forms of the size; a size divisor means nothing to this processor."""
+    legacy = {} if max_size is None or not isinstance(size, int) else {"max_size": max_size}
+    config = {"format": "coco_panoptic", "size": size, **legacy, **extra}
+    image = picture(height, width)
+    prepared = prepare(image, Preprocessing.from_config({**config, "feature_extractor_type": "DetrFeatureExtractor"}))
+    reference = DetrImageProcessorPil(**config)(Image.fromarray(image), return_tensors="pt")
+    assert prepared.pixel_values.shape == reference["pixel_values"].shape
+    assert (prepared.pixel_values - reference["pixel_values"]).abs().max() <= 1e-5
+    assert reference.get("pixel_mask", torch.ones(1)).all()  # an image alone has no padding
+
+
+@needs_shared
+def test_every_public_config_of_detr_is_read() -> None:
+    paths = sorted(CONFIGS.glob("facebook--detr-*.preprocessor.json"))
+    assert len(paths) == 3
+    for path in paths:  # one of them has an int size beside max_size
+        preprocessing = Preprocessing.from_config(json.loads(path.read_text()))
+        assert preprocessing.resize == ShortestEdge(800, 1333)
+        assert preprocessing.geometry(Size(480, 640)) == Geometry((480, 640), (800, 1066), (800, 1066))
+        assert preprocessing.resample == Image.Resampling.BILINEAR
+        assert preprocessing.rescale_factor == pytest.approx(1 / 255)
+        assert preprocessing.mean == pytest.approx((0.485, 0.456, 0.406))
+
+
+def test_detr_needs_no_padding_for_an_image_alone() -> None:
+    config = {"image_processor_type": "DetrImageProcessor", "pad_size": {"height": 900, "width": 900}, "size": 100}
+    assert Preprocessing.from_config(config).geometry(Size(50, 80)).padded == (100, 160)
 
 
 @settings(derandomize=True, deadline=None, max_examples=300)

@@ -23,6 +23,17 @@ PROCESSORS = (
     "MaskFormerImageProcessorPil",
     "MaskFormerFeatureExtractor",
 )
+# These know no size divisor. They pad to the largest image of a batch and mark the padding for the network to ignore,
+# which for an image alone comes to no padding; so does ``pad_size``.
+UNPADDED_PROCESSORS = (
+    "DetrImageProcessor",
+    "DetrImageProcessorFast",
+    "DetrImageProcessorPil",
+    "DetrFeatureExtractor",
+    "OneFormerImageProcessor",
+    "OneFormerImageProcessorFast",
+    "OneFormerImageProcessorPil",
+)
 
 # What these processors do where the file is silent (transformers 4.57 and 5.23 agree).
 DEFAULT_SHORTEST_EDGE = 800
@@ -47,16 +58,16 @@ class FixedSize:
 
 @dataclass(frozen=True, slots=True)
 class ShortestEdge:
-    """The shorter side becomes ``shortest`` pixels, or fewer where the longer one would exceed ``longest``."""
+    """The shorter side becomes ``shortest`` pixels, or fewer where the longer one would exceed ``longest``, if any."""
 
     shortest: int
-    longest: int
+    longest: int | None
 
     def target(self, original: Size) -> Size:
         """The size an image of size ``original`` is resized to, before the size divisor. Each side is at least 1."""
         short, long = sorted(original)
         scaled: float = self.shortest  # the shorter side, before it is rounded
-        if long / short * self.shortest > self.longest:
+        if self.longest is not None and long / short * self.shortest > self.longest:
             scaled = self.longest * short / long
         new_short = round(scaled)
         # transformers scales the longer side by the unrounded shorter one, but leaves an image alone whose shorter side
@@ -93,7 +104,7 @@ class Preprocessing:
 
         Raises CheckpointError for a processor that is not supported and for a field that makes no sense.
         """
-        _check_processor(config)
+        unpadded = _processor(config) in UNPADDED_PROCESSORS
         divisor_field = "size_divisor" if config.get("size_divisor") is not None else "size_divisibility"
         rescale = _flag(config, "do_rescale")
         normalise = _flag(config, "do_normalize")
@@ -103,11 +114,11 @@ class Preprocessing:
         return cls(
             resize=_read_resize(config) if _flag(config, "do_resize") else None,
             resample=_read_resample(config),
-            size_divisor=_integer(config, divisor_field, DEFAULT_SIZE_DIVISOR, minimum=0),
+            size_divisor=0 if unpadded else _integer(config, divisor_field, DEFAULT_SIZE_DIVISOR, minimum=0),
             rescale_factor=_number(config, "rescale_factor", 1 / 255) if rescale else 1.0,
             mean=_triple(config, "image_mean", IMAGENET_MEAN) if normalise else (0.0, 0.0, 0.0),
             std=std,
-            pad_to=_read_pad_size(config),
+            pad_to=None if unpadded else _read_pad_size(config),
         )
 
     def geometry(self, original: Size) -> Geometry:
@@ -171,15 +182,17 @@ def prepare(image: NDArray[np.uint8], preprocessing: Preprocessing) -> Prepared:
     return Prepared(torch.from_numpy(pixel_values).unsqueeze(0), geometry)
 
 
-def _check_processor(config: Mapping[str, Any]) -> None:
-    """Raises CheckpointError unless the file names a processor that is read here."""
+def _processor(config: Mapping[str, Any]) -> str:
+    """The processor that the file names. Raises CheckpointError unless it is read here."""
     name = config.get("image_processor_type") or config.get("feature_extractor_type")
-    if name not in PROCESSORS:
+    known = PROCESSORS + UNPADDED_PROCESSORS
+    if name not in known:
         found = "names no image_processor_type" if name is None else f"is for {name}"
         raise CheckpointError(
-            f"preprocessor_config.json {found}; supported are {', '.join(PROCESSORS)}. "
-            "Use a Mask2Former or MaskFormer checkpoint"
+            f"preprocessor_config.json {found}; supported are {', '.join(known)}. "
+            "Use a Mask2Former, MaskFormer, OneFormer or DETR checkpoint"
         )
+    return str(name)
 
 
 def _read_resize(config: Mapping[str, Any]) -> FixedSize | ShortestEdge:
