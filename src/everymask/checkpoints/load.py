@@ -5,25 +5,33 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
-from everymask.checkpoints.catalogue import Entry, entry
+from everymask.checkpoints import deltas
+from everymask.checkpoints.catalogue import Entry, PublishedSize, entry
 from everymask.checkpoints.config import ModelConfig, read_config
 from everymask.checkpoints.files import CONFIG, PREPROCESSOR, read_json
 from everymask.checkpoints.find import find
-from everymask.checkpoints.layouts import mask2former, maskformer
+from everymask.checkpoints.layouts import detr, eomt, mask2former, maskformer, oneformer
 from everymask.checkpoints.layouts.rules import Layout
+from everymask.checkpoints.licenses import why_not_commercial
 from everymask.checkpoints.strict import load_strictly, no_random_initialisation
+from everymask.checkpoints.task_tokens import read_task_tokens
 from everymask.checkpoints.weights import read_weights
 from everymask.errors import CheckpointError
 from everymask.labels import LabelSet, label_set, match_labels
+from everymask.networks.oneformer import OneFormer
 from everymask.preprocessing import Preprocessing
 from everymask.segmentation import TASKS, Task
 
 Builder = Callable[[Mapping[str, Any], int], tuple[nn.Module, Layout]]
 BUILDERS: dict[str, Builder] = {
+    "detr": detr.build,
+    "eomt": eomt.build,
+    "eomt_dinov3": eomt.build,
     "mask2former": mask2former.build,
     "maskformer": maskformer.build,
+    "oneformer": oneformer.build,
 }
 """For each supported model_type: from a config and the number of classes to the network and its published layout."""
 
@@ -34,6 +42,9 @@ class Checkpoint:
 
     ``name``: as it was asked for. ``folder``: where its files lie. ``network``: in eval mode, float32, on the CPU.
     ``tasks``: what it was trained for, in the order of ``TASKS``. ``license``: of the weights, None if not stated.
+    ``published_size``: the size of images at which its accuracy was measured, None if not known.
+    ``task_tokens``: what a network that is told its task takes beside the image, (length,) int64 for each task; None
+    for all others.
     """
 
     name: str
@@ -43,6 +54,8 @@ class Checkpoint:
     preprocessing: Preprocessing
     tasks: tuple[Task, ...]
     license: str | None
+    published_size: PublishedSize | None = None
+    task_tokens: Mapping[Task, Tensor] | None = None
 
 
 def load_checkpoint(
@@ -51,6 +64,8 @@ def load_checkpoint(
     revision: str | None = None,
     token: str | None = None,
     cache_dir: str | Path | None = None,
+    base: str | Path | None = None,
+    commercial: bool = False,
 ) -> Checkpoint:
     """Loads a bundled model, a local folder in the transformers layout, or a Hub repository (owner/name).
 
@@ -58,20 +73,30 @@ def load_checkpoint(
     come from the first that states them: the ``everymask`` block of the config; the data set whose class names the
     config has (things and palette); the catalogue. Otherwise the checkpoint does all three tasks, every class is a
     thing, no class has a colour and the licence is None.
+    ``base`` is for checkpoints that hold only differences (see ``deltas.complete``).
+    ``commercial=True`` refuses, with a CheckpointError, weights whose licence is not known to allow commercial use (see
+    ``licenses``); before anything is downloaded where the catalogue knows the name.
     Raises CheckpointError if the checkpoint cannot be found, read or built, OptionError for a revision of something
-    that has none.
+    that has none and for a ``base`` of weights that are complete.
     """
+    listed = entry(str(name))
+    if commercial and listed is not None:
+        _refuse_unless_commercial(str(name), listed.license)
     folder = find(name, revision=revision, token=token, cache_dir=cache_dir)
     config = read_config(folder)
     if config.model_type not in BUILDERS:
         raise CheckpointError(
             f'{folder / CONFIG} is of model_type "{config.model_type}"; supported are {", ".join(sorted(BUILDERS))}'
         )
+    known = _catalogued(str(name), config)
+    license = config.statement.license or (known.license if known else None)
+    if commercial:
+        _refuse_unless_commercial(str(name), license)
     preprocessing = Preprocessing.from_config(read_json(folder / PREPROCESSOR))
     with no_random_initialisation():
         network, layout = BUILDERS[config.model_type](config.content, len(config.names))
-    load_strictly(network, layout, read_weights(folder))
-    known = _catalogued(str(name), config)
+    weights = deltas.complete(read_weights(folder), str(name), base, token=token, cache_dir=cache_dir)
+    load_strictly(network, layout, weights)
     return Checkpoint(
         name=str(name),
         folder=folder,
@@ -79,8 +104,18 @@ def load_checkpoint(
         labels=_labels(config, known),
         preprocessing=preprocessing,
         tasks=config.statement.tasks or (known.tasks if known else TASKS),
-        license=config.statement.license or (known.license if known else None),
+        license=license,
+        published_size=known.published_size if known else None,
+        task_tokens=read_task_tokens(folder, network.task_length) if isinstance(network, OneFormer) else None,
     )
+
+
+def _refuse_unless_commercial(name: str, license: str | None) -> None:
+    reason = why_not_commercial(license)
+    if reason is not None:
+        raise CheckpointError(
+            f"{name} is not for commercial use: {reason}; `everymask models --commercial` lists models that are"
+        )
 
 
 def _catalogued(name: str, config: ModelConfig) -> Entry | None:
@@ -105,5 +140,7 @@ def _labels(config: ModelConfig, known: Entry | None) -> LabelSet:
 
 
 def _known_labels(known: Entry, names: tuple[str, ...]) -> LabelSet | None:
+    if known.labels is None:
+        return None
     labels = label_set(known.labels)
     return labels.named(names) if len(labels) == len(names) else None

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -11,7 +13,8 @@ class ResNetConfig:
     """``widths[i]`` channels come out of stage i after ``depths[i]`` blocks; the stem has ``stem_width`` channels.
 
     ``stride_in_first_1x1`` moves the stride of a bottleneck to its first convolution (v1). ``downsample_first_stage``
-    halves the resolution in stage 0 too.
+    halves the resolution in stage 0 too. ``dilate_last_stage`` keeps the resolution in the last stage and spreads its
+    3x3 convolutions instead (DETR's DC5). ``frozen_norm``: batch norm never learns, in training neither.
     """
 
     stem_width: int
@@ -21,15 +24,47 @@ class ResNetConfig:
     channels: int = 3
     stride_in_first_1x1: bool = False
     downsample_first_stage: bool = False
+    dilate_last_stage: bool = False
+    frozen_norm: bool = False
+
+
+class FrozenBatchNorm(nn.Module):
+    """Batch norm that always uses the statistics and the affine map it was loaded with; it has no parameters."""
+
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.ones(width))
+        self.register_buffer("bias", torch.zeros(width))
+        self.register_buffer("running_mean", torch.zeros(width))
+        self.register_buffer("running_var", torch.ones(width))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, width, h, w) -> the same shape."""
+        return F.batch_norm(features, self.running_mean, self.running_var, self.weight, self.bias)  # eps 1e-5
 
 
 class ConvNorm(nn.Sequential):
     """A convolution without bias and its batch norm, then ReLU unless ``activate`` is False."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, *, activate: bool = True) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        stride: int = 1,
+        *,
+        frozen: bool,
+        dilation: int = 1,
+        activate: bool = True,
+    ) -> None:
         super().__init__(
-            nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False),
-            nn.BatchNorm2d(outputs),
+            nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2 * dilation, dilation, bias=False),
+            FrozenBatchNorm(outputs) if frozen else nn.BatchNorm2d(outputs),
             *([nn.ReLU(inplace=True)] if activate else []),
         )
 
@@ -37,23 +72,26 @@ class ConvNorm(nn.Sequential):
 class Block(nn.Module):
     """A residual block: ``layers`` beside a shortcut, added, then ReLU."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int, config: ResNetConfig) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int, dilation: int, config: ResNetConfig) -> None:
         super().__init__()
+        frozen = config.frozen_norm
         if config.block == "basic":
             self.layers = nn.Sequential(
-                ConvNorm(inputs, outputs, 3, stride),
-                ConvNorm(outputs, outputs, 3, activate=False),
+                ConvNorm(inputs, outputs, 3, stride, dilation=dilation, frozen=frozen),
+                ConvNorm(outputs, outputs, 3, dilation=dilation, activate=False, frozen=frozen),
             )
         else:
             reduced = outputs // 4
             first, second = (stride, 1) if config.stride_in_first_1x1 else (1, stride)
             self.layers = nn.Sequential(
-                ConvNorm(inputs, reduced, 1, first),
-                ConvNorm(reduced, reduced, 3, second),
-                ConvNorm(reduced, outputs, 1, activate=False),
+                ConvNorm(inputs, reduced, 1, first, frozen=frozen),
+                ConvNorm(reduced, reduced, 3, second, dilation=dilation, frozen=frozen),
+                ConvNorm(reduced, outputs, 1, activate=False, frozen=frozen),
             )
         unchanged = inputs == outputs and stride == 1
-        self.shortcut = nn.Identity() if unchanged else ConvNorm(inputs, outputs, 1, stride, activate=False)
+        self.shortcut = (
+            nn.Identity() if unchanged else ConvNorm(inputs, outputs, 1, stride, activate=False, frozen=frozen)
+        )
         self.activation = nn.ReLU(inplace=True)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -62,18 +100,23 @@ class Block(nn.Module):
 
 
 class ResNet(nn.Module):
-    """The backbone: one feature map a stage, at strides 4, 8, 16 and 32."""
+    """The backbone: one feature map a stage, at strides 4, 8, 16 and 32 (16 in a dilated last stage)."""
 
     def __init__(self, config: ResNetConfig) -> None:
         super().__init__()
         self.widths = config.widths
-        self.stem = ConvNorm(config.channels, config.stem_width, 7, stride=2)
+        self.stem = ConvNorm(config.channels, config.stem_width, 7, stride=2, frozen=config.frozen_norm)
         self.pool = nn.MaxPool2d(3, stride=2, padding=1)
         self.stages = nn.ModuleList()
         inputs = config.stem_width
         for index, (width, depth) in enumerate(zip(config.widths, config.depths, strict=True)):
             stride = 2 if index > 0 or config.downsample_first_stage else 1
-            blocks = [Block(inputs if i == 0 else width, width, stride if i == 0 else 1, config) for i in range(depth)]
+            dilation = 1
+            if config.dilate_last_stage and index == len(config.depths) - 1:
+                stride, dilation = 1, stride
+            # Dilation begins where the stride that it replaces would have acted: after the first block.
+            blocks = [Block(inputs, width, stride, 1, config)]
+            blocks += [Block(width, width, 1, dilation, config) for _ in range(depth - 1)]
             self.stages.append(nn.Sequential(*blocks))
             inputs = width
         for module in self.modules():
