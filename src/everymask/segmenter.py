@@ -3,7 +3,7 @@
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,14 @@ from numpy.typing import NDArray
 from torch import nn
 
 from everymask.checkpoints import Checkpoint, load_checkpoint
-from everymask.decoding import DecodingOptions, decode, decoding_options
+from everymask.decoding import DecodingOptions, decode, decoding_options, relevant_queries
 from everymask.devices import choose_device, choose_dtype
 from everymask.errors import EverymaskError, OptionError
 from everymask.images import read_image
+from everymask.input_size import check_size, with_size
 from everymask.labels import LabelSet
+from everymask.networks.outputs import MaskQueries
+from everymask.networks.selective import SelectiveNetwork
 from everymask.preprocessing import Prepared, prepare
 from everymask.segmentation import Segmentation, Task
 
@@ -39,6 +42,8 @@ def load(
     revision: str | None = None,
     device: str = "auto",
     dtype: str = "auto",
+    size: str | int = "checkpoint",
+    commercial: bool = False,
     token: str | None = None,
     cache_dir: str | Path | None = None,
 ) -> "Segmenter":
@@ -47,13 +52,20 @@ def load(
     ``name`` is a bundled name, a folder in the transformers layout or a Hub id "owner/name" (``revision``, ``token``
     and ``cache_dir`` are for the latter). ``device`` is "auto" (cuda, then mps, then cpu), "cpu", "cuda", "cuda:N" or
     "mps". ``dtype`` is what the network computes in: "auto" (float32), "float32", "bfloat16" or, not on the CPU,
-    "float16". Raises OptionError for a device or dtype that is unknown or not to be had here, before anything is
-    downloaded, and CheckpointError where the model cannot be found, downloaded or read.
+    "float16". ``size`` is how images are resized: "checkpoint" as the checkpoint's file says, "published" as they were
+    when its accuracy was measured (from the catalogue), or the shortest edge in pixels, 32 or more (see ``input_size``);
+    masks always have the size of the image. ``commercial=True`` refuses weights whose licence is not known to allow
+    commercial use (see ``checkpoints.licenses``).
+    Raises OptionError for a device or dtype that is unknown or not to be had here and for a wrong size, before anything
+    is downloaded, or for a size this model cannot have, and CheckpointError where the model cannot be found, downloaded
+    or read, or is refused for its licence.
     """
     torch_device = choose_device(device)
     torch_dtype = choose_dtype(dtype, torch_device)
-    checkpoint = load_checkpoint(name, revision=revision, token=token, cache_dir=cache_dir)
-    return Segmenter(checkpoint, torch_device, torch_dtype)
+    check_size(size)
+    checkpoint = load_checkpoint(name, revision=revision, token=token, cache_dir=cache_dir, commercial=commercial)
+    preprocessing = with_size(checkpoint.preprocessing, size, checkpoint.published_size, checkpoint.name)
+    return Segmenter(replace(checkpoint, preprocessing=preprocessing), torch_device, torch_dtype)
 
 
 class Segmenter:
@@ -61,6 +73,8 @@ class Segmenter:
 
     ``name`` is what was loaded, ``tasks`` what it can do (the first is the default), ``labels`` its classes,
     ``license`` that of its weights where known, ``network`` the nn.Module, in eval mode on the chosen device.
+    ``task_tokens`` (length,) int64 for each task, on the same device, are what a network that is told its task takes
+    beside the image; None for all others.
     """
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> None:
@@ -69,6 +83,8 @@ class Segmenter:
         self.labels: LabelSet = checkpoint.labels
         self.license: str | None = checkpoint.license
         self.network: nn.Module = checkpoint.network.to(device, dtype).eval()
+        tokens = checkpoint.task_tokens
+        self.task_tokens = None if tokens is None else {task: each.to(device) for task, each in tokens.items()}
         self._preprocessing = checkpoint.preprocessing
         self._device = device
         self._dtype = dtype
@@ -161,11 +177,23 @@ class Segmenter:
     def _segment(self, images: Sequence["_Waiting"], options: DecodingOptions) -> list[Segmentation]:
         pixel_values = torch.cat([image.prepared.pixel_values for image in images])  # (B, 3, h, w)
         with torch.inference_mode():
-            queries = self.network(pixel_values.to(self._device, self._dtype))
+            queries = self._run(pixel_values.to(self._device, self._dtype), options)
             return [
                 decode(queries, index, image.prepared.geometry, self.labels, options, image.pixels)
                 for index, image in enumerate(images)
             ]
+
+    def _run(self, pixel_values: torch.Tensor, options: DecodingOptions) -> MaskQueries:
+        """What the network says about a batch (B, 3, h, w); masks that decoding will not read may be left out."""
+        queries: MaskQueries
+        if isinstance(self.network, SelectiveNetwork):
+            queries = self.network(pixel_values, relevant_queries(options, self.labels))
+        elif self.task_tokens is not None:
+            tokens = self.task_tokens[options.task].expand(len(pixel_values), -1)  # (B, length)
+            queries = self.network(pixel_values, task_tokens=tokens)
+        else:
+            queries = self.network(pixel_values)
+        return queries
 
     def _options(
         self,

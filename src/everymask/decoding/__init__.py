@@ -8,15 +8,15 @@ from numpy.typing import NDArray
 from everymask.decoding.instance import decode_instance
 from everymask.decoding.options import DecodingOptions, decoding_options
 from everymask.decoding.panoptic import decode_panoptic
+from everymask.decoding.relevance import class_probabilities, relevant_queries
 from everymask.decoding.resizing import make_grid
 from everymask.decoding.semantic import decode_semantic
-from everymask.errors import CheckpointError
 from everymask.geometry import Geometry, Size
 from everymask.labels import LabelSet
 from everymask.networks.outputs import MaskQueries
 from everymask.segmentation import Segmentation
 
-__all__ = ["DecodingOptions", "decode", "decoding_options"]
+__all__ = ["DecodingOptions", "decode", "decoding_options", "relevant_queries"]
 
 
 def decode(
@@ -35,19 +35,27 @@ def decode(
 
     Raises CheckpointError when the queries have another number of classes than the label set.
     """
-    probabilities = queries.class_logits[index].detach().float().softmax(-1)  # (Q, C + 1)
+    probabilities = class_probabilities(queries.class_logits[index], labels)  # (Q, classes + 1)
     logits = queries.mask_logits[index].detach().float()  # (Q, h, w)
-    if probabilities.shape[1] != len(labels) + 1:
-        raise CheckpointError(
-            f"the network tells {probabilities.shape[1] - 1} classes apart but the label set names {len(labels)}: "
-            "use the label set that belongs to the checkpoint"
-        )
+    classes = _without_holes(labels)
     size = Size(*geometry.original)
     grid = make_grid(geometry, Size(*logits.shape[1:]), logits.device)
     if options.task == "panoptic":
-        result = decode_panoptic(probabilities, logits, grid, size, labels, options)
+        result = decode_panoptic(probabilities, logits, grid, size, classes, options)
     elif options.task == "instance":
-        result = decode_instance(probabilities, logits, grid, size, labels, options)
+        result = decode_instance(probabilities, logits, grid, size, classes, options)
     else:
-        result = decode_semantic(probabilities, logits, grid, size, labels)
-    return replace(result, image=image)
+        result = decode_semantic(probabilities, logits, grid, size, classes)
+    indices = labels.classes
+    segments = tuple(replace(each, label_id=indices[each.label_id]) for each in result.segments)
+    return replace(result, segments=segments, labels=labels, image=image)
+
+
+def _without_holes(labels: LabelSet) -> LabelSet:
+    """The classes alone, numbered from 0 without gaps: with them no decoder can choose what is no class."""
+    indices = labels.classes
+    return LabelSet(
+        tuple(labels.names[index] for index in indices),
+        tuple(labels.things[index] for index in indices),
+        tuple(labels.colors[index] for index in indices),
+    )
