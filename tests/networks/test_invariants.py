@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from everymask.checkpoints.layouts import mask2former, maskformer
+from everymask.checkpoints.layouts import eomt, mask2former, maskformer, oneformer
 from everymask.checkpoints.layouts.rules import Layout
 
 NUM_LABELS = 4
@@ -25,6 +25,15 @@ DECODER = {
     "dim_feedforward": 64,
 }
 SWIN = {"model_type": "swin", "embed_dim": 16, "depths": [2, 2, 2, 2], "num_heads": [1, 2, 2, 4], "window_size": 4}
+DINAT = {
+    "model_type": "dinat",
+    "embed_dim": 16,
+    "depths": [1, 2, 1, 1],
+    "num_heads": [1, 2, 2, 4],
+    "kernel_size": 3,
+    "dilations": [[2], [1, 3], [1], [2]],
+    "layer_scale_init_value": 0.5,
+}
 BASIC = {"model_type": "resnet", "embedding_size": 8, "hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 2, 1]}
 
 
@@ -64,12 +73,45 @@ def maskformer_case(name: str, backbone: dict[str, Any]) -> Case:
     )
 
 
+def eomt_case(name: str, **changes: Any) -> Case:
+    sizes = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "num_blocks": 2, "num_queries": 6}
+    config = {**sizes, "model_type": "eomt", "intermediate_size": 48, "image_size": 64, **changes}
+    return Case(name, lambda: eomt.build(config, NUM_LABELS))
+
+
+def oneformer_case(name: str, backbone: dict[str, Any]) -> Case:
+    width = DECODER["hidden_dim"]
+    config = {**DECODER, "conv_dim": width, "mask_dim": width, "backbone_config": backbone}
+
+    def build() -> tuple[nn.Module, Layout]:
+        network, layout = oneformer.build(config, NUM_LABELS)
+        network.register_forward_pre_hook(add_task, with_kwargs=True)
+        return network, layout
+
+    # The first self-attention is among copies of one task: all values are the same, wherever a query looks.
+    attention = "query_decoder.initial_layers.0.self_attention."
+    return Case(
+        name, build, frozenset(f"{attention}{part}.{leaf}" for part in ("query", "key") for leaf in ("weight", "bias"))
+    )
+
+
+def add_task(network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Gives every image the task "panoptic"."""
+    tokens = torch.tensor([49406, 518, 10549, 533, 1072, 24755, 49407] + [0] * 70)
+    return args, {**kwargs, "task_tokens": tokens.expand(len(args[0]), -1)}
+
+
 CASES = [
     mask2former_case("mask2former-swin", SWIN),
     mask2former_case("mask2former-resnet-basic", {**BASIC, "layer_type": "basic"}),
     mask2former_case("mask2former-resnet-bottleneck", {**BASIC, "layer_type": "bottleneck"}),
     maskformer_case("maskformer-swin", SWIN),
     maskformer_case("maskformer-resnet", {**BASIC, "layer_type": "basic"}),
+    eomt_case("eomt-dinov2"),
+    eomt_case("eomt-dinov2-gated", use_swiglu_ffn=True),
+    eomt_case("eomt-dinov3", model_type="eomt_dinov3"),
+    oneformer_case("oneformer-swin", SWIN),
+    oneformer_case("oneformer-dinat", DINAT),
 ]
 every_network = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
