@@ -9,6 +9,7 @@ from everymask.errors import CheckpointError
 
 CONFIG = "config.json"
 PREPROCESSOR = "preprocessor_config.json"
+TOKENIZER, VOCABULARY, MERGES = "tokenizer.json", "vocab.json", "merges.txt"
 INDEX_SUFFIX = ".index.json"
 WEIGHTS = (
     "model.safetensors",

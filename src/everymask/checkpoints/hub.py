@@ -4,7 +4,17 @@ import errno
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from everymask.checkpoints.files import CONFIG, INDEX_SUFFIX, PREPROCESSOR, WEIGHTS, read_shard_index
+from everymask.checkpoints.files import (
+    CONFIG,
+    INDEX_SUFFIX,
+    MERGES,
+    PREPROCESSOR,
+    TOKENIZER,
+    VOCABULARY,
+    WEIGHTS,
+    read_json,
+    read_shard_index,
+)
 from everymask.errors import CheckpointError
 
 
@@ -17,6 +27,7 @@ def download(
 ) -> Path:
     """The folder in the Hub's cache with config, preprocessor config and weights of ``repository`` (owner/name).
 
+    With OneFormer, whose task is a text, come the files of the tokenizer that the repository has.
     ``revision`` is a branch, tag or commit (default: main); ``token`` an access token (default: HF_TOKEN or the one
     saved by ``hf auth login``); ``cache_dir`` the cache (default: the Hub's own, HF_HOME). HF_ENDPOINT and
     HF_HUB_OFFLINE hold as huggingface_hub reads them, when it is first imported.
@@ -33,8 +44,12 @@ def download(
     # The folder is named after the commit that the revision meant: all other files must come from that commit, too.
     repo = replace(repo, revision=folder.name)
     repo.fetch(PREPROCESSOR)
-    # Weights of this commit that are there already need no question to the Hub which others there are.
-    for name in [name for name in WEIGHTS if (folder / name).exists()] or WEIGHTS:
+    # Weights of this commit that are there already need no question to the Hub which other files there are.
+    present = [name for name in WEIGHTS if (folder / name).exists()]
+    if not present and read_json(config).get("model_type") == "oneformer":
+        for name in (TOKENIZER, VOCABULARY, MERGES):
+            repo.fetch(name)
+    for name in present or WEIGHTS:
         path = repo.fetch(name)
         if path is None:
             continue
