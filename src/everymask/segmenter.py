@@ -53,9 +53,9 @@ def load(
     and ``cache_dir`` are for the latter). ``device`` is "auto" (cuda, then mps, then cpu), "cpu", "cuda", "cuda:N" or
     "mps". ``dtype`` is what the network computes in: "auto" (float32), "float32", "bfloat16" or, not on the CPU,
     "float16". ``size`` is how images are resized: "checkpoint" as the checkpoint's file says, "published" as they were
-    when its accuracy was measured (from the catalogue), or the shortest edge in pixels, 32 or more (see ``input_size``);
-    masks always have the size of the image. ``commercial=True`` refuses weights whose licence is not known to allow
-    commercial use (see ``checkpoints.licenses``).
+    when its accuracy was measured (from the catalogue), or the shortest edge in pixels, 32 or more (see
+    ``input_size``); masks always have the size of the image. ``commercial=True`` refuses weights whose licence is not
+    known to allow commercial use (see ``checkpoints.licenses``).
     Raises OptionError for a device or dtype that is unknown or not to be had here and for a wrong size, before anything
     is downloaded, or for a size this model cannot have, and CheckpointError where the model cannot be found, downloaded
     or read, or is refused for its licence.

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from everymask.cli.options import BatchSize, Device, Dtype
+from everymask.cli.options import BatchSize, Device, Dtype, Size, read_size
 
 if TYPE_CHECKING:
     from everymask.labels import LabelSet
@@ -21,6 +21,7 @@ def evaluate(
     batch_size: BatchSize = 1,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    size: Size = "checkpoint",
 ) -> None:
     """Measure semantic segmentation: mIoU, aAcc, mAcc and the IoU of each class, over all images together."""
     from everymask.datasets.class_maps import ignored_values, list_class_maps, read_class_map
@@ -31,7 +32,7 @@ def evaluate(
     from everymask.metrics.semantic import ConfusionMatrix
     from everymask.segmenter import Failure, load
 
-    segmenter = load(model, device=device, dtype=dtype)
+    segmenter = load(model, device=device, dtype=dtype, size=read_size(size))
     num_classes = len(segmenter.labels)
     matrix = ConfusionMatrix(num_classes)
     results = segmenter.stream([pair.image for pair in annotated], batch_size=batch_size, task="semantic")

@@ -1,6 +1,8 @@
-"""``everymask models``: the models that are known by name."""
+"""``everymask models``: the models that are known by name, and those the Hub has."""
 
-from typing import TYPE_CHECKING, Annotated
+import sys
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -8,27 +10,79 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from everymask.checkpoints.catalogue import Entry
+    from everymask.checkpoints.hub_models import HubModel
 
 
 def models(
-    as_json: Annotated[bool, typer.Option("--json", help="Print the whole catalogue as JSON.")] = False,
+    hub: Annotated[
+        bool, typer.Option("--hub", help="List the Hub's most downloaded segmentation models, and which load here.")
+    ] = False,
+    commercial: Annotated[
+        bool, typer.Option("--commercial", help="Only models whose licence is known to allow commercial use.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all that is known of them as JSON.")] = False,
 ) -> None:
     """List the known models: tasks, training data, size, published accuracy and licence."""
+    if hub:
+        _list_hub(commercial=commercial, as_json=as_json)
+    else:
+        _list_catalogue(commercial=commercial, as_json=as_json)
+
+
+def _list_catalogue(*, commercial: bool, as_json: bool) -> None:
     from everymask.checkpoints.catalogue import catalogue
-
-    if as_json:
-        import json
-        from dataclasses import asdict
-
-        print(json.dumps([asdict(entry) for entry in catalogue()], indent=1))
-        return
-
     from everymask.cli.output import output_width, print_table
 
-    print_table(_table(catalogue(), narrow=output_width() < 140))
+    entries = [entry for entry in catalogue() if not commercial or _allows_commerce(entry.license)]
+    if as_json:
+        from dataclasses import asdict
+
+        _print_json([asdict(entry) for entry in entries])
+    else:
+        print_table(_catalogue_table(entries, narrow=output_width() < 140))
+    _tell_hidden(len(catalogue()) - len(entries))
 
 
-def _table(entries: "tuple[Entry, ...]", *, narrow: bool) -> "Table":
+def _list_hub(*, commercial: bool, as_json: bool) -> None:
+    from everymask.checkpoints.hub_models import list_hub_models
+
+    found = list_hub_models()
+    shown = [model for model in found if not commercial or _allows_commerce(model.license)]
+
+    from everymask.checkpoints.load import BUILDERS
+    from everymask.cli.output import print_table
+
+    if as_json:
+        from dataclasses import asdict
+
+        _print_json([{**asdict(model), "loads_here": model.model_type in BUILDERS} for model in shown])
+    else:
+        print_table(_hub_table(shown, BUILDERS))
+    _tell_hidden(len(found) - len(shown))
+
+
+def _allows_commerce(license: str | None) -> bool:
+    from everymask.checkpoints.licenses import why_not_commercial
+
+    return why_not_commercial(license) is None
+
+
+def _tell_hidden(count: int) -> None:
+    if count:
+        plural = "models are" if count > 1 else "model is"
+        print(
+            f"{count} {plural} hidden: no licence is stated, or none that is known to allow commercial use",
+            file=sys.stderr,
+        )
+
+
+def _print_json(rows: list[dict[str, Any]]) -> None:
+    import json
+
+    print(json.dumps(rows, indent=1))
+
+
+def _catalogue_table(entries: "list[Entry]", *, narrow: bool) -> "Table":
     from rich.box import SIMPLE
     from rich.table import Column, Table
 
@@ -51,5 +105,28 @@ def _table(entries: "tuple[Entry, ...]", *, narrow: bool) -> "Table":
             "" if entry.weights_mb is None else f"{entry.weights_mb:.0f}",
             "" if entry.value is None else f"{entry.metric} {entry.value}",
             entry.license or "not stated",
+        )
+    return table
+
+
+def _hub_table(found: "list[HubModel]", loadable: Collection[str]) -> "Table":
+    from rich.box import SIMPLE
+    from rich.table import Column, Table
+
+    table = Table(
+        Column("name", overflow="fold"),
+        "loads here",
+        "model type",
+        Column("downloads", justify="right"),
+        "licence",
+        box=SIMPLE,
+    )
+    for model in found:
+        table.add_row(
+            model.name,
+            "yes" if model.model_type in loadable else "no",
+            model.model_type or "not stated",
+            "" if model.downloads is None else f"{model.downloads}",
+            model.license or "not stated",
         )
     return table

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from everymask.cli.options import BatchSize, Device, Dtype
+from everymask.cli.options import BatchSize, Device, Dtype, Size, read_size
 from everymask.errors import OptionError
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def segment(
     ] = ["overlay"],  # noqa: B006 - typer reads the default, nothing changes it
     device: Device = "auto",
     dtype: Dtype = "auto",
+    size: Size = "checkpoint",
     batch_size: BatchSize = 1,
     explain: Annotated[bool, typer.Option("--explain", help="Tell why each dropped query was dropped.")] = False,
 ) -> None:
@@ -46,7 +47,7 @@ def segment(
     from everymask.cli.progress import image_progress
     from everymask.segmenter import Failure, load
 
-    segmenter = load(model, device=device, dtype=dtype)
+    segmenter = load(model, device=device, dtype=dtype, size=read_size(size))
     results = segmenter.stream(
         found.sources,
         batch_size=batch_size,

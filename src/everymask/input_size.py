@@ -1,0 +1,63 @@
+"""The size at which images go into a network, where it is not to be the one in the checkpoint's own file."""
+
+from dataclasses import replace
+
+from everymask.checkpoints.catalogue import PublishedSize
+from everymask.errors import OptionError
+from everymask.preprocessing import FixedSize, Preprocessing, ShortestEdge
+
+SMALLEST = 32
+"""Pixels; every network takes images of at least this size."""
+
+# Where a file has no limit of its own to be scaled: the 800 / 1333 that detectors are tested at.
+_LONGEST_BY_SHORTEST = 1333 / 800
+
+
+def check_size(size: str | int) -> None:
+    """Raises OptionError unless ``size`` is "checkpoint", "published" or a number of pixels, 32 or more."""
+    if size in ("checkpoint", "published") or (type(size) is int and size >= SMALLEST):
+        return
+    raise OptionError(
+        f"size is {size!r}: choose 'checkpoint' (as the checkpoint's file says), 'published' (as its accuracy was "
+        f"measured) or the shortest edge in pixels, {SMALLEST} or more"
+    )
+
+
+def with_size(
+    preprocessing: Preprocessing, size: str | int, published: PublishedSize | None, name: str
+) -> Preprocessing:
+    """The same preprocessing with images resized as ``size`` says; ``name`` is the model's, for messages.
+
+    "checkpoint" leaves it as it is. "published" resizes as ``published`` says. A number is the shortest edge; the limit
+    of the longest edge is scaled with it, and where the file stretches every image to one size, or resizes none, the
+    limit is 1333 / 800 of the shortest edge.
+
+    Raises OptionError for "published" where that is None, and where the checkpoint fills images up to one size, which
+    is the only one its network takes.
+    """
+    check_size(size)
+    if size == "checkpoint":
+        return preprocessing
+    now, divisor = preprocessing.resize, preprocessing.size_divisor
+    if isinstance(size, int):
+        wanted = ShortestEdge(size, _scaled_limit(now, size))
+    elif published is not None:
+        wanted, divisor = ShortestEdge(published.shortest, published.longest), published.divisor
+    else:
+        raise OptionError(
+            f"at which size {name} was measured is not known here; use size='checkpoint' or the shortest edge in pixels"
+        )
+    if (wanted, divisor) == (now, preprocessing.size_divisor):
+        return preprocessing
+    if preprocessing.pad_to is not None:
+        height, width = preprocessing.pad_to
+        raise OptionError(
+            f"size is {size!r}, but {name} takes images of {width} x {height} pixels only; use size='checkpoint'"
+        )
+    return replace(preprocessing, resize=wanted, size_divisor=divisor)
+
+
+def _scaled_limit(rule: FixedSize | ShortestEdge | None, shortest: int) -> int | None:
+    if not isinstance(rule, ShortestEdge):
+        return round(_LONGEST_BY_SHORTEST * shortest)
+    return None if rule.longest is None else round(rule.longest / rule.shortest * shortest)
