@@ -90,9 +90,8 @@ def oneformer_case(name: str, backbone: dict[str, Any]) -> Case:
 
     # The first self-attention is among copies of one task: all values are the same, wherever a query looks.
     attention = "query_decoder.initial_layers.0.self_attention."
-    return Case(
-        name, build, frozenset(f"{attention}{part}.{leaf}" for part in ("query", "key") for leaf in ("weight", "bias"))
-    )
+    parts = ("query.weight", "query.bias", "key.weight", "key.bias")
+    return Case(name, build, frozenset(attention + part for part in parts))
 
 
 def add_task(network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
