@@ -34,8 +34,10 @@ def test_load_brings_the_checkpoint_onto_the_device(monkeypatch):
         return color_checkpoint()
 
     monkeypatch.setattr("everymask.segmenter.load_checkpoint", load_checkpoint)
-    model = everymask.load("colors", revision="v1", device="cpu", dtype="bfloat16", token="t", cache_dir="c")
-    assert asked == {"name": "colors", "revision": "v1", "token": "t", "cache_dir": "c"}
+    model = everymask.load(
+        "colors", revision="v1", device="cpu", dtype="bfloat16", commercial=True, token="t", cache_dir="c"
+    )
+    assert asked == {"name": "colors", "revision": "v1", "commercial": True, "token": "t", "cache_dir": "c"}
     assert (model.name, model.tasks, model.labels, model.license) == (
         "colors",
         ("panoptic", "instance", "semantic"),

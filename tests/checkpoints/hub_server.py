@@ -4,6 +4,7 @@ with FakeHub() as hub:
     hub.add("owner/name", {"config.json": b"{}"})
     ...  # HF_ENDPOINT=hub.url in a subprocess: huggingface_hub reads it when it is imported
     hub.requests  # [("HEAD", "owner/name", "main", "config.json"), ...]
+    hub.models = [{"id": "owner/name", "downloads": 7}]  # what the listing of models answers
 """
 
 import hashlib
@@ -12,8 +13,8 @@ import re
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Self
-from urllib.parse import unquote
+from typing import Any, Self
+from urllib.parse import parse_qs, unquote
 
 RESOLVE = re.compile(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
 API = re.compile(r"/api/models/([^/]+/[^/]+?)(?:/revision/([^/]+))?")
@@ -35,6 +36,8 @@ class FakeHub:
     def __init__(self) -> None:
         self.repositories: dict[str, Repository] = {}
         self.requests: list[tuple[str, str, str, str]] = []
+        self.models: list[dict[str, Any]] = []  # all that /api/models lists, in this order
+        self.queries: list[dict[str, list[str]]] = []  # what it was asked for
         self.broken_status: int | None = None  # answer everything with this status
         self.is_hub = True  # False: files come without the Hub's own headers, as from any web server
         self.cut = 0  # leave out so many bytes at the end of every body
@@ -81,10 +84,14 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
             self.answer(with_body=True)
 
         def answer(self, with_body: bool) -> None:
-            path = self.path.partition("?")[0]
+            path, _, query = self.path.partition("?")
             resolve, api = RESOLVE.fullmatch(path), API.fullmatch(path)
             if hub.broken_status is not None:
                 return self.refuse(hub.broken_status, None)
+            if path == "/api/models":
+                hub.queries.append(parse_qs(query))
+                listing = json.dumps(hub.models).encode()
+                return self.send(200, listing, {"Content-Type": "application/json"}, with_body)
             if resolve:
                 name, revision, file = (unquote(part) for part in resolve.groups())
             elif api:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from color_model import picture
+from color_model import color_checkpoint, picture
 
 
 def add(data, name, left, truth):
@@ -46,6 +46,15 @@ def test_limit_takes_the_first_by_name(everymask_command, data):
     done = everymask_command("evaluate", "colors", data, "--limit", 1)
     assert "1 images" in done.out
     assert done.out.splitlines()[-1] == "mIoU 100.00%  aAcc 100.00%  mAcc 100.00%"
+
+
+def test_the_size_reaches_the_network(everymask_command, data, monkeypatch):
+    checkpoint = color_checkpoint()
+    monkeypatch.setattr("everymask.segmenter.load_checkpoint", lambda name, **options: checkpoint)
+    done = everymask_command("evaluate", "colors", data, "--limit", 1, "--size", 32)
+    assert done.status == 0
+    assert checkpoint.network.batches == [(1, 3, 26, 53)]  # of 2 x 4 pixels, the longer edge limited to 32 * 1333 / 800
+    assert everymask_command("evaluate", "colors", data, "--size", "small").status == 2
 
 
 def wrong_size(data):

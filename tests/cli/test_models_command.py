@@ -18,6 +18,22 @@ def test_json_holds_the_catalogue(everymask_command):
     rows = json.loads(everymask_command("models", "--json").out)
     assert [row["name"] for row in rows] == [entry.name for entry in catalogue()]
     assert rows[0]["tasks"] == list(catalogue()[0].tasks)
+    assert rows[1]["published_size"] == {"shortest": 800, "longest": 1333, "divisor": 32}
+
+
+def test_commercial_hides_the_others_and_counts_them(everymask_command):
+    done = everymask_command("models", "--commercial", "--json")
+    names = {row["name"] for row in json.loads(done.out)}
+    assert "facebook/detr-resnet-50-panoptic" in names
+    assert not {"street", "facebook/mask2former-swin-tiny-coco-panoptic"} & names
+    hidden = len(catalogue()) - len(names)
+    assert (
+        done.err == f"{hidden} models are hidden: no licence is stated, or none that is known to allow commercial use\n"
+    )
+    table = everymask_command("models", "--commercial")
+    assert table.err == done.err
+    assert "facebook/detr-resnet-50-panoptic" in table.out
+    assert "street" not in table.out
 
 
 def test_the_help_names_the_verbs(everymask_command):

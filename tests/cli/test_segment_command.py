@@ -76,6 +76,16 @@ def test_task_and_thresholds_change_the_result(everymask_command, photo):
     assert ": 0 segments ->" in everymask_command("segment", photo, "--threshold", 0.99999).out
 
 
+def test_the_size_reaches_the_network_and_not_the_result(everymask_command, photo, tmp_path, monkeypatch):
+    checkpoint = color_checkpoint()
+    monkeypatch.setattr("everymask.segmenter.load_checkpoint", lambda name, **options: checkpoint)
+    done = everymask_command("segment", photo, "--size", "60", "--format", "panoptic-png")
+    assert done.status == 0
+    assert checkpoint.network.batches == [(1, 3, 60, 80)]
+    [saved] = (tmp_path / "everymask-out").glob("*.png")
+    assert Image.open(saved).size == (40, 30)
+
+
 def test_explain_tells_why_queries_were_dropped(everymask_command, photo):
     done = everymask_command("segment", photo, "--explain")
     assert done.status == 0
@@ -95,6 +105,9 @@ def test_explain_tells_why_queries_were_dropped(everymask_command, photo):
         (["photo.png", "--threshold", "nan"], "threshold"),
         (["photo.png", "--task", "semantic", "--threshold", "0.5"], "threshold"),
         (["photo.png", "--batch-size", "0"], "batch-size"),
+        (["photo.png", "--size", "31"], "error: size is 31"),
+        (["photo.png", "--size", "large"], "error: size is 'large'"),
+        (["photo.png", "--size", "published"], "error: at which size colors was measured is not known here"),
         (["photo.png", "--device", "tpu"], "error: unknown device 'tpu'"),
         (["photo.png", "--device", "cpu", "--dtype", "float16"], "error: dtype 'float16' is refused on the CPU"),
         ([], "INPUT"),
