@@ -22,6 +22,7 @@ from transformers import (
 
 from everymask.checkpoints.layouts import maskformer
 from everymask.checkpoints.layouts.rules import Layout
+from everymask.checkpoints.load import load_checkpoint
 from everymask.errors import CheckpointError
 from shared import SHARED, needs_shared
 
@@ -52,7 +53,7 @@ def test_golden_checkpoints_give_their_numbers(name: str) -> None:
     folder = SHARED / "golden" / "transformers-4.57" / name
     expected = load_file(folder / "expected.safetensors")
     with torch.inference_mode():
-        output = load(folder)(expected["pixel_values"])
+        output = load_checkpoint(folder).network(expected["pixel_values"])
     assert relative_error(output.class_logits, expected["class_logits"]) <= 1e-4
     assert relative_error(output.mask_logits, expected["mask_logits"]) <= 1e-4
 
