@@ -1,5 +1,6 @@
 """DETR for panoptic segmentation (Carion et al. 2020): end-to-end object detection with transformers."""
 
+import itertools
 from dataclasses import dataclass
 
 import torch
@@ -165,9 +166,7 @@ class MaskHead(nn.Module):
         self.adapters = nn.ModuleList(
             nn.Conv2d(width, step, 1) for width, step in zip(widths[-2::-1], steps[:-1], strict=True)
         )
-        self.refinements = nn.ModuleList(
-            ConvNorm(step, narrower) for step, narrower in zip(steps[:-1], steps[1:], strict=True)
-        )
+        self.refinements = nn.ModuleList(ConvNorm(step, narrower) for step, narrower in itertools.pairwise(steps))
         self.predictor = nn.Conv2d(steps[-1], 1, 3, padding=1)
 
     def forward(self, projected: Tensor, laterals: list[Tensor], attention: Tensor) -> Tensor:
