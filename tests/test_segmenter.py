@@ -37,7 +37,14 @@ def test_load_brings_the_checkpoint_onto_the_device(monkeypatch):
     model = everymask.load(
         "colors", revision="v1", device="cpu", dtype="bfloat16", commercial=True, token="t", cache_dir="c"
     )
-    assert asked == {"name": "colors", "revision": "v1", "commercial": True, "token": "t", "cache_dir": "c"}
+    assert asked == {
+        "name": "colors",
+        "revision": "v1",
+        "commercial": True,
+        "base": None,
+        "token": "t",
+        "cache_dir": "c",
+    }
     assert (model.name, model.tasks, model.labels, model.license) == (
         "colors",
         ("panoptic", "instance", "semantic"),

@@ -18,8 +18,12 @@ class Geometry:
     The image of size ``original`` was resized to ``resized`` and padded at the bottom and right to ``padded``, the size
     of the network's input. Decoding needs nothing else to map logits back: the padding is cropped away and what is left
     is resized to ``original`` once.
+
+    An image that is larger than the network's input goes through it in several ``windows`` of size ``padded``. They are
+    given by their (top, left) corners in the resized image, cover it, and may overlap.
     """
 
     original: Size
     resized: Size
     padded: Size
+    windows: tuple[tuple[int, int], ...] = ((0, 0),)

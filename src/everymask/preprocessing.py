@@ -12,6 +12,7 @@ from PIL import Image
 
 from everymask.errors import CheckpointError, ImageError
 from everymask.geometry import Geometry, Size
+from everymask.tiling import cover
 
 # The processors read here; the names ending in Fast and Pil are other engines of the same rule.
 PROCESSORS = (
@@ -34,11 +35,14 @@ UNPADDED_PROCESSORS = (
     "OneFormerImageProcessorFast",
     "OneFormerImageProcessorPil",
 )
+# These pad with black pixels up to a square, or cut images into square windows.
+EOMT_PROCESSORS = ("EomtImageProcessor", "EomtImageProcessorFast", "EomtImageProcessorPil")
 
 # What these processors do where the file is silent (transformers 4.57 and 5.23 agree).
 DEFAULT_SHORTEST_EDGE = 800
 DEFAULT_LONGEST_EDGE = 1333
 DEFAULT_SIZE_DIVISOR = 32
+DEFAULT_EOMT_EDGE = 640
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -85,6 +89,8 @@ class Preprocessing:
     ``size_divisor``: an image that is resized is stretched until both sides are multiples of it; 0 switches this off.
     Then, on the 0 to 255 of the image, ``pixel_values = (image * rescale_factor - mean) / std``, channel by channel in
     the order red, green, blue. ``pad_to``: the size that zeros at the bottom and right fill up to; None: no padding.
+    ``black_padding``: black pixels, normalised like all others, take the place of the zeros. ``windowed``: an image
+    that is larger than ``pad_to`` is covered by windows of that size.
     """
 
     resize: FixedSize | ShortestEdge | None
@@ -94,6 +100,8 @@ class Preprocessing:
     mean: Triple
     std: Triple
     pad_to: Size | None
+    black_padding: bool = False
+    windowed: bool = False
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Preprocessing":
@@ -104,7 +112,9 @@ class Preprocessing:
 
         Raises CheckpointError for a processor that is not supported and for a field that makes no sense.
         """
-        unpadded = _processor(config) in UNPADDED_PROCESSORS
+        processor = _processor(config)
+        unpadded, eomt = processor in UNPADDED_PROCESSORS, processor in EOMT_PROCESSORS
+        windowed = eomt and _flag(config, "do_split_image", default=False)
         divisor_field = "size_divisor" if config.get("size_divisor") is not None else "size_divisibility"
         rescale = _flag(config, "do_rescale")
         normalise = _flag(config, "do_normalize")
@@ -112,19 +122,21 @@ class Preprocessing:
         if 0.0 in std:
             raise _wrong(config, "image_std", "three numbers other than 0")
         return cls(
-            resize=_read_resize(config) if _flag(config, "do_resize") else None,
+            resize=(_read_edges(config) if eomt else _read_resize(config)) if _flag(config, "do_resize") else None,
             resample=_read_resample(config),
-            size_divisor=0 if unpadded else _integer(config, divisor_field, DEFAULT_SIZE_DIVISOR, minimum=0),
+            size_divisor=0 if unpadded or eomt else _integer(config, divisor_field, DEFAULT_SIZE_DIVISOR, minimum=0),
             rescale_factor=_number(config, "rescale_factor", 1 / 255) if rescale else 1.0,
             mean=_triple(config, "image_mean", IMAGENET_MEAN) if normalise else (0.0, 0.0, 0.0),
             std=std,
-            pad_to=None if unpadded else _read_pad_size(config),
+            pad_to=None if unpadded else _read_square(config) if eomt else _read_pad_size(config),
+            black_padding=eomt,
+            windowed=windowed,
         )
 
     def geometry(self, original: Size) -> Geometry:
         """The sizes that an image of size ``original`` (both sides at least 1) goes through.
 
-        Raises ImageError where the resized image is larger than the size to pad to.
+        Raises ImageError where the resized image is larger than the size to pad to and no windows may cover it.
         """
         resized = original
         if self.resize is not None:
@@ -132,6 +144,8 @@ class Preprocessing:
             if self.size_divisor > 0:
                 resized = Size(*(math.ceil(side / self.size_divisor) * self.size_divisor for side in resized))
         padded = self.pad_to or resized
+        if self.windowed:
+            return Geometry(original, resized, padded, cover(resized, padded))
         if resized.height > padded.height or resized.width > padded.width:
             raise ImageError(
                 f"an image of {original.width} x {original.height} pixels becomes {resized.width} x {resized.height}, "
@@ -145,7 +159,8 @@ class Preprocessing:
 class Prepared:
     """An image as a network takes it.
 
-    ``pixel_values`` (1, 3, h, w) float32, contiguous, on the CPU, with (h, w) == ``geometry.padded``.
+    ``pixel_values`` (n, 3, h, w) float32, contiguous, on the CPU, with (h, w) == ``geometry.padded``: one for each of
+    ``geometry.windows``.
     """
 
     pixel_values: torch.Tensor
@@ -156,7 +171,7 @@ def prepare(image: NDArray[np.uint8], preprocessing: Preprocessing) -> Prepared:
     """Makes the network's input from an image, (H, W, 3) uint8 RGB as ``read_image`` gives it.
 
     Equal to the Pillow image processors of transformers within float32 rounding: Pillow's resize on uint8, then rescale
-    and normalise, then zeros at the bottom and right.
+    and normalise, then zeros at the bottom and right (EoMT's black).
 
     Raises ImageError for an array of another shape or type.
     """
@@ -171,26 +186,29 @@ def prepare(image: NDArray[np.uint8], preprocessing: Preprocessing) -> Prepared:
         resized = Image.fromarray(image).resize((width, height), preprocessing.resample)
         image = np.asarray(resized)  # (h, w, 3)
     height, width = geometry.padded
-    blank = np.empty if geometry.padded == geometry.resized else np.zeros
-    pixel_values = blank((3, height, width), np.float32)
-    inside = pixel_values[:, : geometry.resized.height, : geometry.resized.width]
-    for channel, (mean, std) in enumerate(zip(preprocessing.mean, preprocessing.std, strict=True)):
-        # One multiply-add: (x * rescale - mean) / std
-        scale = np.float32(preprocessing.rescale_factor / std)
-        np.multiply(image[:, :, channel], scale, out=inside[channel], dtype=np.float32)
-        inside[channel] -= np.float32(mean / std)
-    return Prepared(torch.from_numpy(pixel_values).unsqueeze(0), geometry)
+    pixel_values = np.empty((len(geometry.windows), 3, height, width), np.float32)
+    for window, (top, left) in zip(pixel_values, geometry.windows, strict=True):
+        part = image[top : top + height, left : left + width]
+        for channel, (mean, std) in enumerate(zip(preprocessing.mean, preprocessing.std, strict=True)):
+            # One multiply-add: (x * rescale - mean) / std
+            scale, shift = np.float32(preprocessing.rescale_factor / std), np.float32(mean / std)
+            inside = window[channel, : part.shape[0], : part.shape[1]]
+            if inside.shape != geometry.padded:
+                window[channel] = -shift if preprocessing.black_padding else 0
+            np.multiply(part[:, :, channel], scale, out=inside, dtype=np.float32)
+            inside -= shift
+    return Prepared(torch.from_numpy(pixel_values), geometry)
 
 
 def _processor(config: Mapping[str, Any]) -> str:
     """The processor that the file names. Raises CheckpointError unless it is read here."""
     name = config.get("image_processor_type") or config.get("feature_extractor_type")
-    known = PROCESSORS + UNPADDED_PROCESSORS
+    known = PROCESSORS + UNPADDED_PROCESSORS + EOMT_PROCESSORS
     if name not in known:
         found = "names no image_processor_type" if name is None else f"is for {name}"
         raise CheckpointError(
             f"preprocessor_config.json {found}; supported are {', '.join(known)}. "
-            "Use a Mask2Former, MaskFormer, OneFormer or DETR checkpoint"
+            "Use a Mask2Former, MaskFormer, OneFormer, DETR or EoMT checkpoint"
         )
     return str(name)
 
@@ -213,6 +231,30 @@ def _read_resize(config: Mapping[str, Any]) -> FixedSize | ShortestEdge:
     raise _wrong(config, "size", "an integer, {height, width} or {shortest_edge, longest_edge}")
 
 
+def _read_edges(config: Mapping[str, Any]) -> ShortestEdge:
+    """EoMT's resize rule: ``size`` is {shortest_edge} with or without longest_edge, or an int, the shortest edge."""
+    size = config.get("size")
+    if size is None:
+        return ShortestEdge(DEFAULT_EOMT_EDGE, DEFAULT_EOMT_EDGE)
+    if isinstance(size, int):
+        return ShortestEdge(_integer(config, "size"), None)
+    if isinstance(size, Mapping) and "shortest_edge" in {key for key, value in size.items() if value is not None}:
+        longest = _integer(size, "longest_edge") if size.get("longest_edge") is not None else None
+        return ShortestEdge(_integer(size, "shortest_edge"), longest)
+    raise _wrong(config, "size", "{shortest_edge, longest_edge}, the latter null for none")
+
+
+def _read_square(config: Mapping[str, Any]) -> Size | None:
+    """What EoMT pads to, or cuts into windows of: a square of the shortest edge; None where it does neither."""
+    edges = _read_edges(config)
+    if not _flag(config, "do_split_image", default=False):
+        if not _flag(config, "do_pad", default=False):
+            return None
+        if edges.longest != edges.shortest:
+            raise _wrong(config, "size", "a longest_edge equal to shortest_edge, since images are padded to a square")
+    return Size(edges.shortest, edges.shortest)
+
+
 def _read_pad_size(config: Mapping[str, Any]) -> Size | None:
     size = config.get("pad_size")
     if size is None:
@@ -230,11 +272,11 @@ def _read_resample(config: Mapping[str, Any]) -> Image.Resampling:
     return Image.Resampling(number)
 
 
-def _flag(config: Mapping[str, Any], name: str) -> bool:
-    """A do_* field; all of them are true where the file is silent."""
+def _flag(config: Mapping[str, Any], name: str, *, default: bool = True) -> bool:
+    """A do_* field; most of them are true where the file is silent."""
     value = config.get(name)
     if value is None:
-        return True
+        return default
     if not isinstance(value, bool):
         raise _wrong(config, name, "true or false")
     return value

@@ -44,6 +44,7 @@ def load(
     dtype: str = "auto",
     size: str | int = "checkpoint",
     commercial: bool = False,
+    base: str | Path | None = None,
     token: str | None = None,
     cache_dir: str | Path | None = None,
 ) -> "Segmenter":
@@ -56,14 +57,18 @@ def load(
     when its accuracy was measured (from the catalogue), or the shortest edge in pixels, 32 or more (see
     ``input_size``); masks always have the size of the image. ``commercial=True`` refuses weights whose licence is not
     known to allow commercial use (see ``checkpoints.licenses``).
+    ``base`` is for weights that are only the differences from gated ones (EoMT with DINOv3): the folder or Hub id of
+    those; None means the repository they are published in.
     Raises OptionError for a device or dtype that is unknown or not to be had here and for a wrong size, before anything
-    is downloaded, or for a size this model cannot have, and CheckpointError where the model cannot be found, downloaded
-    or read, or is refused for its licence.
+    is downloaded, or for a size or base this model cannot have, and CheckpointError where the model cannot be found,
+    downloaded or read, or is refused for its licence.
     """
     torch_device = choose_device(device)
     torch_dtype = choose_dtype(dtype, torch_device)
     check_size(size)
-    checkpoint = load_checkpoint(name, revision=revision, token=token, cache_dir=cache_dir, commercial=commercial)
+    checkpoint = load_checkpoint(
+        name, revision=revision, token=token, cache_dir=cache_dir, base=base, commercial=commercial
+    )
     preprocessing = with_size(checkpoint.preprocessing, size, checkpoint.published_size, checkpoint.name)
     return Segmenter(replace(checkpoint, preprocessing=preprocessing), torch_device, torch_dtype)
 
@@ -90,7 +95,9 @@ class Segmenter:
         self._dtype = dtype
 
     def prepare(self, image: Any) -> Prepared:
-        """The network's input for an image: ``pixel_values`` (1, 3, h, w) float32 on the CPU, and its Geometry.
+        """The network's input for an image: ``pixel_values`` (n, 3, h, w) float32 on the CPU, and its Geometry.
+
+        n is 1 but for a checkpoint whose file says to cut images into windows.
 
         ``image`` is anything ``read_image`` takes. Raises ImageError where it cannot be read.
         """
@@ -175,13 +182,17 @@ class Segmenter:
         return _Waiting(image, prepare(image, self._preprocessing))
 
     def _segment(self, images: Sequence["_Waiting"], options: DecodingOptions) -> list[Segmentation]:
-        pixel_values = torch.cat([image.prepared.pixel_values for image in images])  # (B, 3, h, w)
+        windows = torch.cat([image.prepared.pixel_values for image in images])  # (B, 3, h, w), one or more an image
         with torch.inference_mode():
-            queries = self._run(pixel_values.to(self._device, self._dtype), options)
-            return [
-                decode(queries, index, image.prepared.geometry, self.labels, options, image.pixels)
-                for index, image in enumerate(images)
-            ]
+            # As many at a time as there are images, so that an image in many windows takes no more memory.
+            batches = windows.split(len(images))
+            queries = _joined([self._run(each.to(self._device, self._dtype), options) for each in batches])
+            results, place = [], 0
+            for image in images:
+                geometry = image.prepared.geometry
+                results.append(decode(queries, place, geometry, self.labels, options, image.pixels))
+                place += len(geometry.windows)
+            return results
 
     def _run(self, pixel_values: torch.Tensor, options: DecodingOptions) -> MaskQueries:
         """What the network says about a batch (B, 3, h, w); masks that decoding will not read may be left out."""
@@ -229,6 +240,15 @@ class _Slot:
 
     waiting: _Waiting | None = None
     result: Segmentation | Failure | None = None
+
+
+def _joined(batches: list[MaskQueries]) -> MaskQueries:
+    """The queries of several batches as one."""
+    if len(batches) == 1:
+        return batches[0]
+    return MaskQueries(
+        torch.cat([each.class_logits for each in batches]), torch.cat([each.mask_logits for each in batches])
+    )
 
 
 def _batch_of_first(window: Iterable[_Slot], batch_size: int) -> list[_Slot]:

@@ -113,12 +113,23 @@ def test_the_catalogue_knows_a_name_whatever_the_classes_are_called(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = "facebook/mask2former-swin-tiny-cityscapes-instance"
-    make_checkpoint(tmp_path / name, [f"LABEL_{index}" for index in range(8)])
+    make_checkpoint(tmp_path / name, [f"class {index}" for index in range(8)])
     monkeypatch.chdir(tmp_path)
     checkpoint = load_checkpoint(name)
     assert checkpoint.tasks == ("instance",)
     assert checkpoint.labels.colors == label_set("cityscapes-instance").colors
-    assert checkpoint.labels.names[3] == "LABEL_3"
+    assert checkpoint.labels.names[3] == "class 3"
+
+
+def test_classes_without_a_name_get_that_of_the_catalogued_data_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "facebook/mask2former-swin-tiny-cityscapes-instance"
+    make_checkpoint(tmp_path / name, [f"LABEL_{index}" for index in range(8)])
+    monkeypatch.chdir(tmp_path)
+    assert load_checkpoint(name).labels == label_set("cityscapes-instance")
+    # Without an entry nobody knows what the numbers stand for.
+    assert load_checkpoint(tmp_path / name).labels.names[3] == "LABEL_3"
 
 
 def test_the_origin_counts_only_with_its_own_classes(tmp_path: Path) -> None:

@@ -71,8 +71,8 @@ def load_checkpoint(
 
     ``revision``, ``token`` and ``cache_dir`` are for the Hub (see ``hub.download``). Tasks, licence, things and palette
     come from the first that states them: the ``everymask`` block of the config; the data set whose class names the
-    config has (things and palette); the catalogue. Otherwise the checkpoint does all three tasks, every class is a
-    thing, no class has a colour and the licence is None.
+    config has (things and palette); the catalogue. Otherwise the checkpoint does all three tasks (the semantic one
+    alone if its images are cut into windows), every class is a thing, no class has a colour and the licence is None.
     ``base`` is for checkpoints that hold only differences (see ``deltas.complete``).
     ``commercial=True`` refuses, with a CheckpointError, weights whose licence is not known to allow commercial use (see
     ``licenses``); before anything is downloaded where the catalogue knows the name.
@@ -92,7 +92,8 @@ def load_checkpoint(
     license = config.statement.license or (known.license if known else None)
     if commercial:
         _refuse_unless_commercial(str(name), license)
-    preprocessing = Preprocessing.from_config(read_json(folder / PREPROCESSOR))
+    tasks = config.statement.tasks or (known.tasks if known else None)
+    preprocessing = Preprocessing.from_config(_preprocessor(folder, config, semantic=tasks == ("semantic",)))
     with no_random_initialisation():
         network, layout = BUILDERS[config.model_type](config.content, len(config.names))
     weights = deltas.complete(read_weights(folder), str(name), base, token=token, cache_dir=cache_dir)
@@ -103,7 +104,7 @@ def load_checkpoint(
         network=network.eval(),
         labels=_labels(config, known),
         preprocessing=preprocessing,
-        tasks=config.statement.tasks or (known.tasks if known else TASKS),
+        tasks=tasks or (("semantic",) if preprocessing.windowed else TASKS),
         license=license,
         published_size=known.published_size if known else None,
         task_tokens=read_task_tokens(folder, network.task_length) if isinstance(network, OneFormer) else None,
@@ -116,6 +117,14 @@ def _refuse_unless_commercial(name: str, license: str | None) -> None:
         raise CheckpointError(
             f"{name} is not for commercial use: {reason}; `everymask models --commercial` lists models that are"
         )
+
+
+def _preprocessor(folder: Path, config: ModelConfig, *, semantic: bool) -> Mapping[str, Any]:
+    if not (folder / PREPROCESSOR).exists() and config.model_type in ("eomt", "eomt_dinov3"):
+        implied = eomt.original_preprocessor(config.content, semantic=semantic)
+        if implied is not None:
+            return implied
+    return read_json(folder / PREPROCESSOR)
 
 
 def _catalogued(name: str, config: ModelConfig) -> Entry | None:
@@ -143,4 +152,8 @@ def _known_labels(known: Entry, names: tuple[str, ...]) -> LabelSet | None:
     if known.labels is None:
         return None
     labels = label_set(known.labels)
-    return labels.named(names) if len(labels) == len(names) else None
+    if len(labels) != len(names):
+        return None
+    # Some configs give numbers only, and others the names that transformers makes of numbers.
+    unnamed = names == tuple(f"LABEL_{index}" for index in range(len(names)))
+    return labels if unnamed else labels.named(names)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from everymask.decoding.regions import find_regions, relabel
@@ -23,7 +24,11 @@ def decode_semantic(
     weights = probabilities[:, :-1].T.contiguous()  # (C, Q)
     for band in grid.bands(2 * weights.shape[1]):
         class_map[band.rows.pixels] = band.to_image(_classify(weights, mask_logits, band))
+    return segment_classes(class_map, labels)
 
+
+def segment_classes(class_map: NDArray[np.int32], labels: LabelSet) -> Segmentation:
+    """The segmentation that a map of class indices (H, W) stands for, which it overwrites with the segments' ids."""
     regions = find_regions(class_map, len(labels))
     present = [label_id for label_id in np.argsort(-regions.area, kind="stable").tolist() if regions.area[label_id]]
     new_ids = np.zeros(len(labels), np.int32)
@@ -42,7 +47,7 @@ def decode_semantic(
         )
         for id, label_id in enumerate(present, start=1)
     )
-    return Segmentation("semantic", size, segments, class_map, labels)
+    return Segmentation("semantic", Size(*class_map.shape), segments, class_map, labels)
 
 
 def _classify(weights: Tensor, logits: Tensor, band: Grid) -> Tensor:

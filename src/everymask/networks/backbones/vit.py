@@ -20,9 +20,9 @@ from everymask.networks.layers.positions import Rotary, rotary_positions
 class ViTConfig:
     """The sizes of a vision transformer of ``depth`` blocks on patches of ``patch`` x ``patch`` pixels.
 
-    ``feed_forward``: the hidden units of the feed-forward blocks, which are gated where ``gated``. ``registers``: tokens
-    beside the class token. ``grid``: rows and columns of learned positions; None means rotary positions with the base
-    ``rotary_base``, stretched in training by a random factor of up to ``rotary_rescale`` (None: not at all).
+    ``feed_forward``: the hidden units of the feed-forward blocks, which are gated where ``gated``. ``registers``:
+    tokens beside the class token. ``grid``: rows and columns of learned positions; None means rotary positions with the
+    base ``rotary_base``, stretched in training by a random factor of up to ``rotary_rescale`` (None: not at all).
     """
 
     dim: int
