@@ -1,7 +1,7 @@
 """What every network keeps to, whatever its family."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import pytest
@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from everymask.checkpoints.layouts import eomt, mask2former, maskformer, oneformer
+from everymask.checkpoints.layouts import detr, eomt, mask2former, maskformer, oneformer
 from everymask.checkpoints.layouts.rules import Layout
 
 NUM_LABELS = 4
@@ -73,6 +73,12 @@ def maskformer_case(name: str, backbone: dict[str, Any]) -> Case:
     )
 
 
+def detr_case(name: str, **backbone: Any) -> Case:
+    sizes = {"d_model": 64, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48, "num_queries": 6}
+    config = {**sizes, "encoder_layers": 1, "decoder_layers": 2, **backbone}
+    return Case(name, lambda: detr.build(config, NUM_LABELS), detr_decoder_idle("decoder."))
+
+
 def eomt_case(name: str, **changes: Any) -> Case:
     sizes = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "num_blocks": 2, "num_queries": 6}
     config = {**sizes, "model_type": "eomt", "intermediate_size": 48, "image_size": 64, **changes}
@@ -106,6 +112,8 @@ CASES = [
     mask2former_case("mask2former-resnet-bottleneck", {**BASIC, "layer_type": "bottleneck"}),
     maskformer_case("maskformer-swin", SWIN),
     maskformer_case("maskformer-resnet", {**BASIC, "layer_type": "basic"}),
+    detr_case("detr-timm-dc5", backbone_kwargs={"channels": [4, 8, 8, 16], "layers": [1, 1, 1, 2]}, dilation=True),
+    detr_case("detr-resnet", backbone_config={**BASIC, "out_features": ["stage1", "stage2", "stage3", "stage4"]}),
     eomt_case("eomt-dinov2"),
     eomt_case("eomt-dinov2-gated", use_swiglu_ffn=True),
     eomt_case("eomt-dinov3", model_type="eomt_dinov3"),
@@ -170,7 +178,14 @@ def test_gradients_reach_every_parameter(case: Case) -> None:
         torch.nn.init.normal_(parameter, std=0.1)
     output = network.train()(torch.randn(2, 3, 64, 96))
     predictions = (output, *output.auxiliary)
-    loss = sum((each.mask_logits**2).mean() + (each.class_logits**2).mean() for each in predictions)
+    # All that a prediction is made of: DETR's has boxes besides.
+    tensors = [
+        each
+        for prediction in predictions
+        for field in fields(prediction)
+        if isinstance(each := getattr(prediction, field.name), Tensor)
+    ]
+    loss = sum((each**2).mean() for each in tensors)
     loss.backward()
     silent = {name for name, each in network.named_parameters() if each.grad is None or not each.grad.abs().sum() > 0}
     assert silent <= case.idle
