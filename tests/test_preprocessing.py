@@ -15,6 +15,7 @@ from transformers.image_transforms import get_size_with_aspect_ratio
 from transformers.models.detr.image_processing_pil_detr import DetrImageProcessorPil
 from transformers.models.mask2former.image_processing_pil_mask2former import Mask2FormerImageProcessorPil
 from transformers.models.maskformer.image_processing_pil_maskformer import MaskFormerImageProcessorPil
+from transformers.models.oneformer.image_processing_pil_oneformer import OneFormerImageProcessorPil
 
 from everymask.errors import CheckpointError, ImageError
 from everymask.geometry import Geometry, Size
@@ -172,6 +173,41 @@ def test_every_public_config_of_detr_is_read() -> None:
 def test_detr_needs_no_padding_for_an_image_alone() -> None:
     config = {"image_processor_type": "DetrImageProcessor", "pad_size": {"height": 900, "width": 900}, "size": 100}
     assert Preprocessing.from_config(config).geometry(Size(50, 80)).padded == (100, 160)
+
+
+@settings(derandomize=True, deadline=None, max_examples=40)
+@given(
+    height=st.integers(12, 120),
+    width=st.integers(12, 120),
+    size=sizes,
+    extra=st.fixed_dictionaries(
+        {"_max_size": st.integers(40, 160)}, optional={"size_divisor": st.just(32), "do_resize": st.booleans()}
+    ),
+)
+def test_oneformer_equals_transformers(height: int, width: int, size: dict[str, int], extra: dict[str, Any]) -> None:
+    """Neither ``_max_size`` nor a size divisor means anything here; what concerns texts is not looked at."""
+    config = {"image_processor_type": "OneFormerImageProcessor", "size": size, **extra}
+    image = picture(height, width)
+    texts = {"class_info_file": "missing.json", "repo_path": "nobody/nothing", "metadata": {}, "num_text": None}
+    prepared = prepare(image, Preprocessing.from_config({**config, **texts}))
+    reference = OneFormerImageProcessorPil(**config)(Image.fromarray(image), ["semantic"], return_tensors="pt")
+    assert prepared.pixel_values.shape == reference["pixel_values"].shape
+    assert (prepared.pixel_values - reference["pixel_values"]).abs().max() <= 1e-5
+    assert reference["pixel_mask"].all()  # an image alone has no padding
+
+
+@needs_shared
+def test_every_public_config_of_oneformer_is_read() -> None:
+    paths = sorted(CONFIGS.glob("shi-labs--oneformer_*.preprocessor.json"))
+    edges = {"ade20k_swin_tiny": (512, 2048), "ade20k": (640, 2560), "coco": (800, 1333), "cityscapes": (1024, 2048)}
+    assert len(paths) == 7
+    for path in paths:
+        preprocessing = Preprocessing.from_config(json.loads(path.read_text()))
+        assert preprocessing.resize == ShortestEdge(*next(edges[key] for key in edges if key in path.name))
+        assert preprocessing.size_divisor == 0
+        assert preprocessing.pad_to is None
+        assert preprocessing.resample == Image.Resampling.BILINEAR
+        assert preprocessing.mean == pytest.approx((0.485, 0.456, 0.406))
 
 
 @settings(derandomize=True, deadline=None, max_examples=300)

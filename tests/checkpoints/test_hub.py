@@ -77,6 +77,21 @@ def test_only_the_needed_files_of_each_kind_of_repository_are_downloaded(hub: Fa
     assert sorted(hub.downloaded()) == sorted(file for needed, _ in kinds.values() for file in {**CONFIG, **needed})
 
 
+def test_a_network_that_is_told_its_task_comes_with_its_tokenizer(hub: FakeHub, tmp_path: Path) -> None:
+    config = {**CONFIG, "config.json": b'{"model_type": "oneformer"}', "pytorch_model.bin": b"b"}
+    tokenizer = {"vocab.json": b"v", "merges.txt": b"m"}
+    clutter = {"special_tokens_map.json": b"s", "tokenizer_config.json": b"t"}
+    hub.add("a/with", {**config, **tokenizer, **clutter})
+    hub.add("a/without", config)
+    hub.add("a/other", {**CONFIG, **tokenizer, "pytorch_model.bin": b"b"})
+    names = ("a/with", "a/without", "a/other")
+    results = download(hub.url, tmp_path, *((name, {}) for name in names))
+    wanted = [{**config, **tokenizer}, config, {**CONFIG, "pytorch_model.bin": b"b"}]
+    assert [result["files"] for result in results] == [sorted(files) for files in wanted]
+    again = download(hub.url, tmp_path, *((name, {}) for name in names), HF_HUB_OFFLINE="1")
+    assert again == results
+
+
 def test_a_revision_is_a_branch_a_tag_or_a_commit(hub: FakeHub, tmp_path: Path) -> None:
     for revision in ("main", "refs/pr/10", "v1"):
         commit = hub.add("a/b", {**CONFIG, "model.safetensors": revision.encode()}, revision)

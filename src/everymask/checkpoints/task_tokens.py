@@ -59,8 +59,9 @@ def _tokenizer(folder: Path) -> "Tokenizer | None":
             return _clip_tokenizer(read_json(vocabulary), merges.read_text(encoding="utf-8"))
     # The library raises a bare Exception for whatever is wrong with a file.
     except Exception as error:
+        reason = str(error).partition("\n")[0]
         raise CheckpointError(
-            f"the tokenizer in {folder} cannot be read ({error}); download the checkpoint again, or remove "
+            f"the tokenizer in {folder} cannot be read ({reason}); download the checkpoint again, or remove "
             f"{TOKENIZER}, {VOCABULARY} and {MERGES} for CLIP's tokenizer to be used"
         ) from error
     return None
