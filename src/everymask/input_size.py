@@ -47,6 +47,8 @@ def with_size(
         raise OptionError(
             f"at which size {name} was measured is not known here; use size='checkpoint' or the shortest edge in pixels"
         )
+    if isinstance(now, ShortestEdge):
+        wanted = replace(wanted, round_longer=now.round_longer)
     if (wanted, divisor) == (now, preprocessing.size_divisor):
         return preprocessing
     if preprocessing.pad_to is not None:

@@ -62,10 +62,14 @@ class FixedSize:
 
 @dataclass(frozen=True, slots=True)
 class ShortestEdge:
-    """The shorter side becomes ``shortest`` pixels, or fewer where the longer one would exceed ``longest``, if any."""
+    """The shorter side becomes ``shortest`` pixels, or fewer where the longer one would exceed ``longest``, if any.
+
+    ``round_longer``: the longer side is rounded to the next whole number, otherwise downwards.
+    """
 
     shortest: int
     longest: int | None
+    round_longer: bool = False
 
     def target(self, original: Size) -> Size:
         """The size an image of size ``original`` is resized to, before the size divisor. Each side is at least 1."""
@@ -75,8 +79,9 @@ class ShortestEdge:
             scaled = self.longest * short / long
         new_short = round(scaled)
         # transformers scales the longer side by the unrounded shorter one, but leaves an image alone whose shorter side
-        # is right already; its last rounding is downwards.
-        new_long = long if new_short == short else int(scaled * long / short)
+        # is right already.
+        whole = round if self.round_longer else int
+        new_long = long if new_short == short else whole(scaled * long / short)
         new_short = max(new_short, 1)  # a panorama of 1 : 3000 would vanish
         return Size(new_short, new_long) if original.height <= original.width else Size(new_long, new_short)
 
@@ -232,15 +237,18 @@ def _read_resize(config: Mapping[str, Any]) -> FixedSize | ShortestEdge:
 
 
 def _read_edges(config: Mapping[str, Any]) -> ShortestEdge:
-    """EoMT's resize rule: ``size`` is {shortest_edge} with or without longest_edge, or an int, the shortest edge."""
+    """EoMT's resize rule: ``size`` is {shortest_edge} with or without longest_edge, or an int, the shortest edge.
+
+    The longer side is rounded, as EoMT's authors and transformers 4.x do; transformers 5.23 rounds it downwards.
+    """
     size = config.get("size")
     if size is None:
-        return ShortestEdge(DEFAULT_EOMT_EDGE, DEFAULT_EOMT_EDGE)
+        return ShortestEdge(DEFAULT_EOMT_EDGE, DEFAULT_EOMT_EDGE, round_longer=True)
     if isinstance(size, int):
-        return ShortestEdge(_integer(config, "size"), None)
+        return ShortestEdge(_integer(config, "size"), None, round_longer=True)
     if isinstance(size, Mapping) and "shortest_edge" in {key for key, value in size.items() if value is not None}:
         longest = _integer(size, "longest_edge") if size.get("longest_edge") is not None else None
-        return ShortestEdge(_integer(size, "shortest_edge"), longest)
+        return ShortestEdge(_integer(size, "shortest_edge"), longest, round_longer=True)
     raise _wrong(config, "size", "{shortest_edge, longest_edge}, the latter null for none")
 
 
