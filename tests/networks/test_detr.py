@@ -2,10 +2,12 @@
 
 import json
 import re
+import shutil
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -14,10 +16,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import DetrConfig, DetrForSegmentation, ResNetConfig
 
+import everymask
 from everymask.checkpoints.layouts import detr
 from everymask.checkpoints.layouts.rules import Layout
 from everymask.checkpoints.strict import load_strictly
 from everymask.errors import CheckpointError
+from everymask.labels import label_set
 from everymask.networks.backbones.resnet import FrozenBatchNorm
 from everymask.networks.detr import EMPTY, QUERIES_AT_ONCE, Detr
 from shared import SHARED, needs_shared
@@ -234,6 +238,27 @@ def test_the_batches_that_old_files_counted_are_skipped() -> None:
     other, _ = build({**SIZES, **LAYERS, **TIMM})
     load_strictly(other, layout, {**layout.to_published(network), **counted})
     assert all(torch.equal(ours, other.state_dict()[name]) for name, ours in network.state_dict().items())
+
+
+@needs_shared
+@pytest.mark.parametrize("name", PUBLIC)
+def test_a_small_model_with_the_public_files_segments(name: str, tmp_path: Path) -> None:
+    """From the files as published, apart from the sizes of the network, to a result with COCO's names."""
+    published = SHARED / "checkpoints" / "configs" / f"facebook--detr-{name}-panoptic.json"
+    config = {**json.loads(published.read_text()), **SIZES, **LAYERS, **TIMM}
+    network, layout = build(config)
+    randomise(network)
+    network.class_predictor.bias.data[[0, 12, 250]] += 9.0  # "N/A", "street sign", no object
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    shutil.copy(published.with_suffix(".preprocessor.json"), tmp_path / "preprocessor_config.json")
+    save_file(layout.to_published(network), tmp_path / "model.safetensors")
+    model = everymask.load(tmp_path, device="cpu", size=64)
+    assert model.labels == label_set("coco-detr")
+    image = np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8)
+    assert model.prepare(image).pixel_values.shape == (1, 3, 64, 85)
+    result = model(image, task="semantic")
+    assert len(result.segments) > 0
+    assert {segment.label for segment in result.segments} <= set(label_set("coco-panoptic").names)
 
 
 def test_frozen_norms_stay_as_they_are_in_training() -> None:
