@@ -32,8 +32,12 @@ options = {
     "panoptic": decoding_options("panoptic", threshold=0, overlap_threshold=0),
     "instance": decoding_options("instance", threshold=0),
     "semantic": decoding_options("semantic"),
+    "windows": decoding_options("semantic"),
 }[task]
 geometry = Geometry(Size(3000, 4000), Size(1000, 1333), Size(1024, 1344))
+if task == "windows":
+    queries = MaskQueries(class_logits.expand(2, -1, -1), masks.expand(2, -1, -1, -1))
+    geometry = Geometry(Size(3000, 4000), Size(512, 683), Size(512, 512), ((0, 0), (0, 171)))
 with open("/proc/self/clear_refs", "w") as clear:
     clear.write("5")  # the peak counts from here
 before = resident("VmRSS")
@@ -43,7 +47,7 @@ print(json.dumps({"extra": peak - before, "segments": len(result.segments)}))
 """
 
 
-@pytest.mark.parametrize("task", ["panoptic", "instance", "semantic"])
+@pytest.mark.parametrize("task", ["panoptic", "instance", "semantic", "windows"])
 def test_twelve_megapixels_take_at_most_300_megabytes(task: str) -> None:
     if not Path("/proc/self/clear_refs").exists():
         pytest.skip("the peak of the resident memory can only be reset on Linux")
