@@ -1,8 +1,8 @@
 """Semantic decoding of an image that went through the network in several windows.
 
-The class scores of the windows are averaged at the resized image's pixels, then resized to the original image (EoMT,
-appendix: semantic segmentation; the same as transformers' post-processing). Both happen in bands of rows, so that no
-map of all classes, or all queries, ever exists whole.
+The class scores of the windows are averaged at the resized image's pixels, then resized to the original image, as
+EoMT's authors and transformers do. Both happen in bands of rows, so that no map of all classes, or all queries, ever
+exists whole.
 """
 
 from dataclasses import replace
