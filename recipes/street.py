@@ -1,6 +1,6 @@
 """Trains "street", the model that everymask bundles, from scratch on CamVid's 367 training photographs.
 
-    python recipes/street.py DATA --output runs/street --minutes 100
+    python recipes/street.py DATA --output runs/street --minutes 90
 
 DATA is laid out as CamVid: images/{train,val,test}/NAME.jpg, labels/{train,val,test}/NAME.png (class indices, 11 is
 void). The run writes its state into OUTPUT every few minutes and goes on from there when it is started again. It
@@ -34,6 +34,7 @@ from everymask.labels import label_set
 from everymask.metrics.semantic import ConfusionMatrix
 from everymask.networks.mask2former import Mask2Former
 from everymask.networks.outputs import MaskQueries
+from everymask.preprocessing import Preprocessing, prepare
 from everymask.segmentation import TASKS
 from everymask.training.averaging import AveragedNetwork
 from everymask.training.criterion import PointSampling, set_prediction_loss
@@ -47,7 +48,7 @@ CROP = Size(256, 352)
 BATCH = 8
 SAMPLING = PointSampling(num_points=1024)
 WEIGHTS = LossWeights()
-PIXEL_WEIGHT = 2.0
+PIXEL_WEIGHT = 5.0
 
 CONFIG = {
     "architectures": ["Mask2FormerForUniversalSegmentation"],
@@ -73,12 +74,13 @@ CONFIG = {
     "train_num_points": SAMPLING.num_points,
 }
 
-# The network takes any size; a divisor of 8 leaves CamVid's 480 x 360 as it is.
+# 480 x 360 becomes 480 x 384: only in multiples of 32 do the maps of all strides cover the same part of the image.
+# (On val that is worth 3 points of mIoU.)
 PREPROCESSOR = {
     "image_processor_type": "Mask2FormerImageProcessor",
     "do_resize": True,
     "size": {"shortest_edge": 360, "longest_edge": 960},
-    "size_divisor": 8,
+    "size_divisor": 32,
     "resample": 2,
     "do_rescale": True,
     "rescale_factor": 1 / 255,
@@ -115,7 +117,7 @@ def augmented(example: Example, rng: random.Random) -> tuple[Tensor, Tensor, Tar
     Half of the parts hold a pixel of a segment drawn at random: small things would be rare otherwise.
     """
     height, width = example.classes.shape
-    scale = rng.uniform(0.75, 2.0)
+    scale = rng.uniform(0.8, 1.5)
     aspect = rng.uniform(0.9, 1.1)
     box_height = min(CROP.height / scale * aspect, height)
     box_width = min(CROP.width / scale / aspect, width)
@@ -184,9 +186,9 @@ def class_weights(examples: list[Example]) -> Tensor:
 def mean_iou(network: nn.Module, examples: list[Example]) -> tuple[float, list[float]]:
     """mIoU and the IoU of each class, of the semantic reading (design: argmax of sum_q p[q, c] m[q])."""
     matrix = ConfusionMatrix(len(LABELS))
+    preprocessing = Preprocessing.from_config(PREPROCESSOR)
     for example in examples:
-        pixel_values = normalised(torch.from_numpy(example.image).permute(2, 0, 1).float() / 255)[None]
-        output = network(pixel_values)
+        output = network(prepare(example.image, preprocessing).pixel_values)
         masks = F.interpolate(output.mask_logits, size=example.classes.shape, mode="bilinear").sigmoid()
         scores = torch.einsum("bqc,bqhw->bchw", output.class_logits.softmax(-1)[..., :-1], masks)
         matrix.add(scores[0].argmax(0).numpy(), example.classes, ignore=(len(LABELS), 255))
@@ -304,7 +306,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--output", type=Path, default=Path("runs/street"))
-    parser.add_argument("--minutes", type=float, default=100.0, help="of training, validation not counted")
+    parser.add_argument("--minutes", type=float, default=90.0, help="of training, validation not counted")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     train(arguments.data, arguments.output, arguments.minutes, arguments.seed)

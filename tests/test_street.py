@@ -2,10 +2,12 @@
 
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 from transformers import Mask2FormerForUniversalSegmentation
@@ -38,7 +40,11 @@ class Transformers:
 
     @torch.inference_mode()
     def label_map(self, photo: Path, street: Segmenter) -> NDArray[np.int32]:
-        """The panoptic label of every pixel, -1 for none."""
+        """The panoptic label of every pixel, -1 for none.
+
+        transformers gives a pixel to the best query even where that query's own mask is below the mask threshold. The
+        published code, and ours, leave such pixels out: so does this.
+        """
         outputs, sizes = self._run(photo)
         stuff = [index for index, is_thing in enumerate(street.labels.things) if not is_thing]
         [found] = self.processor.post_process_panoptic_segmentation(
@@ -52,7 +58,17 @@ class Transformers:
         label_map = np.full(sizes[0], -1, np.int32)
         for segment in found["segments_info"]:
             label_map[found["segmentation"].numpy() == segment["id"]] = segment["label_id"]
+        label_map[~self._held(outputs, sizes[0])] = -1
         return label_map
+
+    def _held(self, outputs: Any, size: tuple[int, int]) -> NDArray[np.bool_]:
+        """Where the mask of the query that wins a pixel is at least 0.5, by way of 384 x 384 as in transformers."""
+        score, label = outputs.class_queries_logits[0].softmax(-1).max(-1)
+        kept = (score > 0.8) & (label < outputs.class_queries_logits.shape[-1] - 1)
+        masks = F.interpolate(outputs.masks_queries_logits[:, kept], size=(384, 384), mode="bilinear").sigmoid()
+        masks = F.interpolate(masks, size=size, mode="bilinear")[0]
+        winner = (masks * score[kept, None, None]).argmax(0, keepdim=True)
+        return (masks.gather(0, winner)[0] >= 0.5).numpy()
 
     @torch.inference_mode()
     def thing_masks(self, photo: Path, street: Segmenter) -> NDArray[np.bool_]:
@@ -74,7 +90,7 @@ class Transformers:
         [found] = self.processor.post_process_semantic_segmentation(outputs, target_sizes=sizes)
         return found.numpy()
 
-    def _run(self, photo: Path) -> tuple[object, list[tuple[int, int]]]:
+    def _run(self, photo: Path) -> tuple[Any, list[tuple[int, int]]]:
         image = Image.open(photo)
         return self.model(**self.processor(image, return_tensors="pt")), [(image.height, image.width)]
 
