@@ -203,3 +203,20 @@ def test_saved_and_loaded_in_the_published_layout_nothing_changes(case: Case) ->
     pixel_values = torch.randn(1, 3, 64, 64)
     with torch.inference_mode():
         assert torch.equal(other.eval()(pixel_values).mask_logits, network(pixel_values).mask_logits)
+
+
+@every_network
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        torch.zeros(3, 64, 64),
+        torch.zeros(1, 4, 64, 64),
+        torch.zeros(1, 64, 64, 3),
+        torch.zeros(1, 3, 64, 64, dtype=torch.uint8),
+    ],
+    ids=["no batch", "four channels", "channels last", "integers"],
+)
+def test_wrong_input_is_refused_with_the_cure(case: Case, wrong: Tensor) -> None:
+    network, _ = built(case)
+    with pytest.raises(ValueError, match=r"give \(B, 3, H, W\) floating-point numbers"):
+        network(wrong)

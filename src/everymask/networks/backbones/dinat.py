@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from everymask.networks.layers.feed_forward import FeedForward
+from everymask.networks.layers.inputs import check_pixel_values
 from everymask.networks.layers.neighborhood_attention import NeighborhoodAttention
 
 
@@ -38,6 +39,7 @@ class Dinat(nn.Module):
     def __init__(self, config: DinatConfig) -> None:
         super().__init__()
         self.widths = config.widths
+        self.channels = config.channels
         self.patch_embedding = nn.Sequential(
             nn.Conv2d(config.channels, config.embed_dim // 2, 3, stride=2, padding=1),
             nn.Conv2d(config.embed_dim // 2, config.embed_dim, 3, stride=2, padding=1),
@@ -52,6 +54,7 @@ class Dinat(nn.Module):
 
     def forward(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
         """(B, channels, H, W) -> a tuple of (B, widths[i], H / 2^(i + 2), W / 2^(i + 2)), sizes rounded up."""
+        check_pixel_values(pixel_values, self.channels)
         features = self.patch_norm(self.patch_embedding(pixel_values).permute(0, 2, 3, 1))  # (B, h, w, dim)
         maps = []
         for index, (stage, norm) in enumerate(zip(self.stages, self.norms, strict=True)):

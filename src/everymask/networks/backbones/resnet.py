@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from everymask.networks.layers.inputs import check_pixel_values
+
 
 @dataclass(frozen=True, slots=True)
 class ResNetConfig:
@@ -105,6 +107,7 @@ class ResNet(nn.Module):
     def __init__(self, config: ResNetConfig) -> None:
         super().__init__()
         self.widths = config.widths
+        self.channels = config.channels
         self.stem = ConvNorm(config.channels, config.stem_width, 7, stride=2, frozen=config.frozen_norm)
         self.pool = nn.MaxPool2d(3, stride=2, padding=1)
         self.stages = nn.ModuleList()
@@ -125,6 +128,7 @@ class ResNet(nn.Module):
 
     def forward(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
         """(B, channels, H, W) -> a tuple of (B, widths[i], about H / 2^(i + 2), about W / 2^(i + 2)), rounded up."""
+        check_pixel_values(pixel_values, self.channels)
         features = self.pool(self.stem(pixel_values))
         maps = []
         for stage in self.stages:

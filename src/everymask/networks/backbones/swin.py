@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from everymask.networks.layers.feed_forward import FeedForward
+from everymask.networks.layers.inputs import check_pixel_values
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class Swin(nn.Module):
         super().__init__()
         self.widths = config.widths
         self.patch = config.patch
+        self.channels = config.channels
         self.patch_embedding = nn.Conv2d(config.channels, config.embed_dim, config.patch, stride=config.patch)
         self.patch_norm = nn.LayerNorm(config.embed_dim)
         self.stages = nn.ModuleList(
@@ -51,6 +53,7 @@ class Swin(nn.Module):
 
     def forward(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
         """(B, channels, H, W) -> a tuple of (B, widths[i], H / 2^(i + 2), W / 2^(i + 2)), sizes rounded up."""
+        check_pixel_values(pixel_values, self.channels)
         height, width = pixel_values.shape[-2:]
         pixel_values = F.pad(pixel_values, (0, -width % self.patch, 0, -height % self.patch))
         features = self.patch_norm(self.patch_embedding(pixel_values).permute(0, 2, 3, 1))  # (B, h, w, dim)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from everymask.networks.layers.attention import Attention
 from everymask.networks.layers.feed_forward import FeedForward, GatedFeedForward
+from everymask.networks.layers.inputs import check_pixel_values
 from everymask.networks.layers.positions import Rotary, rotary_positions
 
 
@@ -65,6 +66,7 @@ class ViT(nn.Module):
 
         An image that is no multiple of the patch is padded with zeros at the bottom and right.
         """
+        check_pixel_values(pixel_values, self.config.channels)
         height, width = pixel_values.shape[-2:]
         patches = self.patch_embedding(F.pad(pixel_values, (0, -width % self.patch, 0, -height % self.patch)))
         size = (int(patches.shape[-2]), int(patches.shape[-1]))
