@@ -142,3 +142,33 @@ def test_training_mode_gives_the_prediction_of_every_layer() -> None:
         assert prediction.class_logits.shape == (2, 5, 4)
         assert prediction.mask_logits.shape == (2, 5, 16, 24)
     assert network.eval()(torch.randn(2, 3, 64, 96)).auxiliary == ()
+
+
+CONFIG_FOLDER = SHARED / "checkpoints" / "configs"
+CONFIGS = sorted(
+    path.name for path in CONFIG_FOLDER.glob("facebook--mask2former-*.json") if "preprocessor" not in path.name
+)
+
+
+@needs_shared
+@pytest.mark.parametrize("name", CONFIGS)
+def test_public_configs_build_networks_of_the_published_size(name: str) -> None:
+    """The weight files are of 190, 276, 432 and 866 MB, which differ by the number of classes and queries."""
+    config = json.loads((CONFIG_FOLDER / name).read_text())
+    with torch.device("meta"):
+        network, layout = mask2former.build(config, len(config["id2label"]))
+        tensors = layout.to_published(network)
+    backbone = config["backbone_config"]
+    indices = sum(backbone["depths"]) * backbone["window_size"] ** 4 * 8  # relative_position_index, a leftover
+    megabytes = (sum(tensor.nbytes for tensor in tensors.values()) + indices) / 1e6
+    size = name.split("-swin-")[1].split("-")[0]
+    assert megabytes == pytest.approx({"tiny": 190, "small": 276, "base": 432, "large": 866}[size], abs=1.5)
+
+
+@needs_shared
+def test_the_published_keys_of_swin_tiny_are_as_many_as_seen() -> None:
+    """566 keys (layouts.md), twelve of them leftovers."""
+    config = json.loads((CONFIG_FOLDER / "facebook--mask2former-swin-tiny-coco-panoptic.json").read_text())
+    with torch.device("meta"):
+        network, layout = mask2former.build(config, len(config["id2label"]))
+    assert len(layout.published_shapes(network)) + len(layout.constants) + 12 == 566
