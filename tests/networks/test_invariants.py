@@ -157,14 +157,15 @@ def test_any_size_from_32_pixels_up_gives_masks_at_a_quarter(case: Case, height:
 
 
 @every_network
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bfloat16", "float16"])
 @torch.inference_mode()
-def test_bfloat16_is_within_five_percent(case: Case) -> None:
+def test_half_precision_is_within_five_percent(case: Case, dtype: torch.dtype) -> None:
     """Of the largest logit, on average over all logits: masked attention may flip single pixels."""
     network, _ = built(case)
     pixel_values = torch.randn(1, 3, 64, 96)
     expected = network(pixel_values)
-    output = network.bfloat16()(pixel_values.bfloat16())
-    assert output.mask_logits.dtype == torch.bfloat16
+    output = network.to(dtype)(pixel_values.to(dtype))
+    assert output.mask_logits.dtype == dtype
     for name in ("class_logits", "mask_logits"):
         ours, theirs = getattr(output, name).float(), getattr(expected, name)
         assert (ours - theirs).abs().mean() <= 0.05 * theirs.abs().max()
