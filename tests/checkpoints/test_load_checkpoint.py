@@ -19,6 +19,7 @@ from everymask.checkpoints.layouts.mask2former import build
 from everymask.errors import CheckpointError
 from everymask.labels import label_set
 from everymask.segmentation import TASKS
+from parity import relative_error
 
 CITYSCAPES = list(label_set("cityscapes-instance").names)
 GOLDEN = [
@@ -35,11 +36,6 @@ def assert_same_weights(checkpoint: Checkpoint, published: dict[str, torch.Tenso
     assert loaded.keys() == published.keys()
     needed = layout.published_shapes(checkpoint.network)  # the file's other tensors are constants of the layout
     assert all(torch.equal(loaded[key], published[key].to(loaded[key].dtype)) for key in needed)
-
-
-def relative_difference(a: torch.Tensor, b: torch.Tensor) -> float:
-    assert a.shape == b.shape
-    return float((a - b).abs().max() / b.abs().max())
 
 
 @pytest.mark.parametrize("family", GOLDEN)
@@ -68,8 +64,8 @@ def test_golden_checkpoints_give_the_published_numbers(shared: Path, tmp_path: P
     expected = load_file(golden / "expected.safetensors")
     with torch.inference_mode():
         queries = checkpoint.network(expected["pixel_values"])
-    assert relative_difference(queries.class_logits, expected["class_logits"]) < 1e-4
-    assert relative_difference(queries.mask_logits, expected["mask_logits"]) < 1e-4
+    assert relative_error(queries.class_logits, expected["class_logits"]) < 1e-4
+    assert relative_error(queries.mask_logits, expected["mask_logits"]) < 1e-4
     assert checkpoint.labels.names == tuple(f"class {index}" for index in range(7))
 
 

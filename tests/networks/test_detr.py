@@ -24,6 +24,7 @@ from everymask.errors import CheckpointError
 from everymask.labels import label_set
 from everymask.networks.backbones.resnet import FrozenBatchNorm
 from everymask.networks.detr import EMPTY, QUERIES_AT_ONCE, Detr
+from parity import relative_error, shapes
 from shared import SHARED, needs_shared
 
 GOLDEN = ["detr_timm", "detr_resnet"]
@@ -32,10 +33,6 @@ STAGES = ["stage1", "stage2", "stage3", "stage4"]
 SIZES = {"d_model": 32, "encoder_attention_heads": 8, "decoder_attention_heads": 2, "num_queries": 7}
 LAYERS = {"encoder_layers": 1, "encoder_ffn_dim": 24, "decoder_layers": 2, "decoder_ffn_dim": 40}
 TIMM = {"backbone": "resnet50", "backbone_kwargs": {"channels": [4, 8, 8, 16], "layers": [1, 1, 1, 3]}}
-
-
-def relative_error(ours: Tensor, expected: Tensor) -> float:
-    return float((ours - expected).abs().max() / expected.abs().max())
 
 
 def build(config: dict[str, Any]) -> tuple[Detr, Layout]:
@@ -85,10 +82,6 @@ def test_golden_files_hold_what_the_layout_writes(name: str) -> None:
     folder = SHARED / "golden" / "transformers-4.57" / name
     network, layout = build(json.loads((folder / "config.json").read_text()))
     assert shapes(layout.to_published(network)) == shapes(load_file(folder / "model.safetensors"))
-
-
-def shapes(tensors: Any) -> dict[str, tuple[int, ...]]:
-    return {key: tuple(tensor.shape) for key, tensor in tensors.items()}
 
 
 backbones = st.builds(

@@ -10,7 +10,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 from transformers import (
     Dinov2Config,
     EomtConfig,
@@ -23,6 +23,7 @@ from transformers.models.dinov2.modeling_dinov2 import Dinov2Embeddings
 from everymask.checkpoints.layouts import eomt
 from everymask.checkpoints.strict import load_strictly
 from everymask.errors import CheckpointError
+from parity import relative_error
 from shared import SHARED, needs_shared
 
 CONFIGS = SHARED / "checkpoints" / "configs"
@@ -39,10 +40,6 @@ SMALL = {
 }
 GATED = {**SMALL, "use_swiglu_ffn": True}
 DINOV3 = {**SMALL, "model_type": "eomt_dinov3"}
-
-
-def relative_error(ours: Tensor, expected: Tensor) -> float:
-    return float((ours - expected).abs().max() / expected.abs().max())
 
 
 def load(folder: Path) -> nn.Module:

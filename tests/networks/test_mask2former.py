@@ -9,10 +9,11 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, ResNetConfig, SwinConfig
 
 from everymask.checkpoints.layouts import mask2former
+from parity import relative_error
 from shared import SHARED, needs_shared
 
 GOLDEN = [
@@ -20,10 +21,6 @@ GOLDEN = [
     "transformers-4.57/mask2former_resnet",
     "transformers-5.23/mask2former_swin",
 ]
-
-
-def relative_error(ours: Tensor, expected: Tensor) -> float:
-    return float((ours - expected).abs().max() / expected.abs().max())
 
 
 def load(folder: Path) -> nn.Module:

@@ -10,7 +10,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 from transformers import (
     DetrConfig,
     MaskFormerConfig,
@@ -24,6 +24,7 @@ from everymask.checkpoints.layouts import maskformer
 from everymask.checkpoints.layouts.rules import Layout
 from everymask.checkpoints.load import load_checkpoint
 from everymask.errors import CheckpointError
+from parity import relative_error, shapes
 from shared import SHARED, needs_shared
 
 CONFIGS = sorted(
@@ -31,10 +32,6 @@ CONFIGS = sorted(
 )
 TINY_COCO = "facebook--maskformer-swin-tiny-coco.json"
 STAGES = ["stage1", "stage2", "stage3", "stage4"]
-
-
-def relative_error(ours: Tensor, expected: Tensor) -> float:
-    return float((ours - expected).abs().max() / expected.abs().max())
 
 
 def build(config: dict[str, Any]) -> tuple[nn.Module, Layout]:
@@ -68,10 +65,6 @@ def test_golden_files_hold_what_the_layout_writes(name: str) -> None:
     for key, constant in layout.constants.items():
         if not key.startswith("model.pixel_level_module.encoder.model.layernorm"):
             assert torch.equal(file[key], constant)
-
-
-def shapes(tensors: Any) -> dict[str, tuple[int, ...]]:
-    return {key: tuple(tensor.shape) for key, tensor in tensors.items()}
 
 
 swin_configs = st.builds(

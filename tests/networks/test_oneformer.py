@@ -22,6 +22,7 @@ from everymask.errors import CheckpointError
 from everymask.labels import match_labels
 from everymask.networks.oneformer import OneFormer
 from everymask.training.contrastive import contrastive_loss
+from parity import relative_error, shapes
 from shared import SHARED, needs_shared
 
 CONFIGS = sorted(
@@ -52,10 +53,6 @@ WITH_TEXT = {
 
 
 @torch.no_grad()
-def relative_error(ours: Tensor, expected: Tensor) -> float:
-    return float((ours - expected).abs().max() / expected.abs().max())
-
-
 def build(config: dict[str, Any]) -> tuple[OneFormer, Layout]:
     network, layout = oneformer.build(config, len(config.get("id2label", "ab")))  # transformers leaves out the default
     assert isinstance(network, OneFormer)
@@ -66,10 +63,6 @@ def load(folder: Path) -> OneFormer:
     network, layout = build(json.loads((folder / "config.json").read_text()))
     load_strictly(network, layout, load_file(folder / "model.safetensors"))
     return network.eval()
-
-
-def shapes(tensors: Any) -> dict[str, tuple[int, ...]]:
-    return {key: tuple(tensor.shape) for key, tensor in tensors.items()}
 
 
 @needs_shared
