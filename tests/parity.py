@@ -8,7 +8,7 @@ from torch import Tensor
 def relative_error(ours: Tensor, expected: Tensor) -> float:
     """The largest difference, as a part of the largest expected value."""
     assert ours.shape == expected.shape
-    return float((ours - expected).abs().max() / expected.abs().max())
+    return ((ours - expected).abs().max() / expected.abs().max()).item()
 
 
 def shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
