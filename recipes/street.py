@@ -27,7 +27,8 @@ from torch import Tensor, nn
 
 from everymask.checkpoints.layouts import mask2former
 from everymask.checkpoints.save import save_checkpoint
-from everymask.datasets.class_maps import list_class_maps, read_class_map
+from everymask.datasets.class_maps import ignored_values, list_class_maps, read_class_map
+from everymask.decoding import decode, decoding_options
 from everymask.geometry import Size
 from everymask.images import read_image
 from everymask.labels import label_set
@@ -184,16 +185,15 @@ def class_weights(examples: list[Example]) -> Tensor:
 
 @torch.inference_mode()
 def mean_iou(network: nn.Module, examples: list[Example]) -> tuple[float, list[float]]:
-    """mIoU and the IoU of each class, of the semantic reading (design: argmax of sum_q p[q, c] m[q])."""
+    """mIoU and the IoU of each class, of the semantic reading."""
     matrix = ConfusionMatrix(len(LABELS))
-    preprocessing = Preprocessing.from_config(PREPROCESSOR)
+    preprocessing, options = Preprocessing.from_config(PREPROCESSOR), decoding_options("semantic")
     for example in examples:
-        output = network(prepare(example.image, preprocessing).pixel_values)
-        masks = F.interpolate(output.mask_logits, size=example.classes.shape, mode="bilinear").sigmoid()
-        scores = torch.einsum("bqc,bqhw->bchw", output.class_logits.softmax(-1)[..., :-1], masks)
-        matrix.add(scores[0].argmax(0).numpy(), example.classes, ignore=(len(LABELS), 255))
-    scores_ = matrix.scores()
-    return scores_.mean_iou, [value or 0.0 for value in scores_.iou]
+        prepared = prepare(example.image, preprocessing)
+        result = decode(network(prepared.pixel_values), 0, prepared.geometry, LABELS, options, None)
+        matrix.add(result.label_map, example.classes, ignored_values(len(LABELS)))
+    scores = matrix.scores()
+    return scores.mean_iou, [value or 0.0 for value in scores.iou]
 
 
 def train(data: Path, output: Path, minutes: float, seed: int) -> None:

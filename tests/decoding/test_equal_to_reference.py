@@ -71,7 +71,7 @@ def cases(draw: st.DrawFn, task: str) -> Case:
     )
 
 
-def check(case: Case) -> None:
+def check_against_reference(case: Case) -> None:
     expected = case.reference()
     assume(not expected.ties)
     result = case.decode()
@@ -103,19 +103,19 @@ def check(case: Case) -> None:
 @settings(derandomize=True, deadline=None, max_examples=200)
 @given(cases("panoptic"))
 def test_panoptic(case: Case) -> None:
-    check(case)
+    check_against_reference(case)
 
 
 @settings(derandomize=True, deadline=None, max_examples=200)
 @given(cases("instance"))
 def test_instance(case: Case) -> None:
-    check(case)
+    check_against_reference(case)
 
 
 @settings(derandomize=True, deadline=None, max_examples=200)
 @given(cases("semantic"))
 def test_semantic(case: Case) -> None:
-    check(case)
+    check_against_reference(case)
 
 
 def large_case(task: str, logits: Size, original: Size, seed: int) -> Case:

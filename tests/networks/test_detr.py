@@ -24,7 +24,7 @@ from everymask.errors import CheckpointError
 from everymask.labels import label_set
 from everymask.networks.backbones.resnet import FrozenBatchNorm
 from everymask.networks.detr import EMPTY, QUERIES_AT_ONCE, Detr
-from parity import relative_error, shapes
+from parity import randomise, relative_error, shapes
 from shared import SHARED, needs_shared
 
 GOLDEN = ["detr_timm", "detr_resnet"]
@@ -53,15 +53,6 @@ def small(**changes: Any) -> Detr:
     network, _ = build({**SIZES, **LAYERS, **TIMM, **changes})
     randomise(network)
     return network.eval()
-
-
-def randomise(network: nn.Module) -> None:
-    """Gives every tensor random values, so that no path is silent."""
-    for name, tensor in network.state_dict().items():
-        if name.endswith("running_var"):
-            tensor.uniform_(0.5, 1.5)
-        elif tensor.is_floating_point():
-            tensor.normal_(mean=1.0 if "norm" in name and name.endswith("weight") else 0.0, std=0.2)
 
 
 @needs_shared

@@ -13,7 +13,7 @@ from torch import nn
 from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, ResNetConfig, SwinConfig
 
 from everymask.checkpoints.layouts import mask2former
-from parity import relative_error
+from parity import randomise, relative_error
 from shared import SHARED, needs_shared
 
 GOLDEN = [
@@ -116,17 +116,6 @@ def test_random_configurations_equal_transformers(
         output = network(pixel_values)
     assert relative_error(output.class_logits, expected.class_queries_logits) <= 1e-4
     assert relative_error(output.mask_logits, expected.masks_queries_logits) <= 1e-4
-
-
-def randomise(network: nn.Module) -> None:
-    """Gives every tensor random values, so that no path is silent."""
-    for name, tensor in network.state_dict().items():
-        if name.endswith("running_var"):
-            tensor.uniform_(0.5, 1.5)
-        elif name.endswith("sampling_offsets.bias"):
-            tensor.normal_(std=2.0)
-        elif tensor.is_floating_point():
-            tensor.normal_(mean=1.0 if "norm" in name and name.endswith("weight") else 0.0, std=0.2)
 
 
 def test_training_mode_gives_the_prediction_of_every_layer() -> None:

@@ -24,7 +24,7 @@ from everymask.checkpoints.layouts import maskformer
 from everymask.checkpoints.layouts.rules import Layout
 from everymask.checkpoints.load import load_checkpoint
 from everymask.errors import CheckpointError
-from parity import relative_error, shapes
+from parity import randomise, relative_error, shapes
 from shared import SHARED, needs_shared
 
 CONFIGS = sorted(
@@ -145,15 +145,6 @@ def test_random_configurations_equal_transformers(
     assert relative_error(output.mask_logits, expected.masks_queries_logits) <= 1e-4
 
 
-def randomise(network: nn.Module) -> None:
-    """Gives every tensor random values, so that no path is silent."""
-    for name, tensor in network.state_dict().items():
-        if name.endswith("running_var"):
-            tensor.uniform_(0.5, 1.5)
-        elif tensor.is_floating_point():
-            tensor.normal_(mean=1.0 if "norm" in name and name.endswith("weight") else 0.0, std=0.2)
-
-
 @pytest.mark.parametrize(
     "backbone",
     [
@@ -226,7 +217,7 @@ def test_training_mode_gives_the_prediction_of_every_layer() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"decoder_config": {"model_type": "conditional_detr"}}, "model_type = 'conditional_detr' in decoder_config"),
+        ({"decoder_config": {"model_type": "conditional_detr"}}, "decoder_config of MaskFormer with model_type = 'conditional_detr'"),
         ({"decoder_config": {"activation_function": "gelu"}}, "activation_function = 'gelu'"),
         ({"backbone_config": {"model_type": "vit"}}, "the backbone 'vit' is not supported"),
     ],

@@ -10,7 +10,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import DinatConfig, OneFormerConfig, OneFormerForUniversalSegmentation, SwinConfig
 from transformers.core_model_loading import revert_weight_conversion
 from transformers.models.dinat import modeling_dinat
@@ -22,7 +22,7 @@ from everymask.errors import CheckpointError
 from everymask.labels import match_labels
 from everymask.networks.oneformer import OneFormer
 from everymask.training.contrastive import contrastive_loss
-from parity import relative_error, shapes
+from parity import randomise, relative_error, shapes
 from shared import SHARED, needs_shared
 
 CONFIGS = sorted(
@@ -127,15 +127,6 @@ def test_random_configurations_equal_transformers(
     assert relative_error(output.class_logits, expected.class_queries_logits) <= 1e-4
     assert relative_error(output.mask_logits, expected.masks_queries_logits) <= 1e-4
     assert relative_error(output.queries, expected.transformer_decoder_contrastive_queries) <= 1e-4
-
-
-def randomise(network: nn.Module) -> None:
-    """Gives every tensor random values, so that no path is silent."""
-    for name, tensor in network.state_dict().items():
-        if name.endswith("sampling_offsets.bias"):
-            tensor.normal_(std=2.0)
-        elif tensor.is_floating_point() and tensor.dim() > 0:
-            tensor.normal_(mean=1.0 if "norm" in name and name.endswith("weight") else 0.0, std=0.2)
 
 
 def trained(tmp_path: Path) -> OneFormerForUniversalSegmentation:

@@ -27,7 +27,7 @@ class PointSampling:
 
 @dataclass(frozen=True, slots=True)
 class Losses:
-    """The three parts of the loss, unweighted, averaged over nothing: scalars summed over all predictions."""
+    """The three parts of the loss, unweighted: scalars, summed over the predictions of all layers."""
 
     classification: Tensor
     mask: Tensor

@@ -7,7 +7,12 @@ from typing import Any
 from torch import nn
 
 from everymask.checkpoints.layouts.backbones import resnet_config, resnet_layout
-from everymask.checkpoints.layouts.parts import attention_rules, detr_decoder_rules
+from everymask.checkpoints.layouts.parts import (
+    attention_rules,
+    detr_decoder_rules,
+    feed_forward_rules,
+    refuse_unpublished,
+)
 from everymask.checkpoints.layouts.rules import Layout, Rule, rename
 from everymask.errors import CheckpointError
 from everymask.networks.backbones.resnet import ResNet, ResNetConfig
@@ -55,11 +60,7 @@ def _refuse_unpublished(config: Mapping[str, Any]) -> None:
             "use one for segmentation, such as facebook/detr-resnet-50-panoptic"
         )
     expected = {"activation_function": "relu", "position_embedding_type": "sine"}
-    for key, value in expected.items():
-        if config.get(key, value) != value:
-            raise CheckpointError(
-                f"DETR with {key} = {config[key]!r} is not supported; published checkpoints have {value!r}"
-            )
+    refuse_unpublished("DETR", config, expected)
 
 
 def _read_backbone(config: Mapping[str, Any]) -> tuple[ResNetConfig, Layout]:
@@ -117,9 +118,7 @@ def _transformer_rules() -> tuple[Rule, ...]:
         rename(theirs + "query_position_embeddings.weight", "query_positions"),
         *attention_rules(layer + "self_attn.", our_layer + "attention."),
         rename(layer + "self_attn_layer_norm.*", our_layer + "attention_norm.*"),
-        rename(layer + "fc1.*", our_layer + "feed_forward.expand.*"),
-        rename(layer + "fc2.*", our_layer + "feed_forward.contract.*"),
-        rename(layer + "final_layer_norm.*", our_layer + "feed_forward_norm.*"),
+        *feed_forward_rules(layer, our_layer),
         *detr_decoder_rules(theirs + "decoder.", "decoder."),
     )
 

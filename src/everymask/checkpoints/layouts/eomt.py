@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from everymask.checkpoints.layouts.parts import attention_rules, class_weights
+from everymask.checkpoints.layouts.parts import attention_rules, class_weights, refuse_unpublished
 from everymask.checkpoints.layouts.rules import Layout, Rule, flatten, rename, split
 from everymask.errors import CheckpointError
 from everymask.networks.backbones.vit import ViT, ViTConfig
@@ -117,7 +117,8 @@ def _dinov2(config: Mapping[str, Any]) -> ViTConfig:
 
 
 def _dinov3(config: Mapping[str, Any]) -> ViTConfig:
-    _refuse_unpublished(
+    refuse_unpublished(
+        "EoMT",
         config,
         {
             "query_bias": True,
@@ -143,7 +144,7 @@ def _dinov3(config: Mapping[str, Any]) -> ViTConfig:
 
 
 def _common(config: Mapping[str, Any]) -> dict[str, Any]:
-    _refuse_unpublished(config, {"hidden_act": "gelu"})
+    refuse_unpublished("EoMT", config, {"hidden_act": "gelu"})
     for key in ("image_size", "patch_size"):
         if not isinstance(config.get(key, 16), int):
             raise CheckpointError(f"EoMT with {key} = {config[key]!r} is not supported; it must be one number")
@@ -156,14 +157,6 @@ def _common(config: Mapping[str, Any]) -> dict[str, Any]:
         "norm_eps": config.get("layer_norm_eps", 1e-6),
         "channels": config.get("num_channels", 3),
     }
-
-
-def _refuse_unpublished(config: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
-    for key, value in expected.items():
-        if config.get(key, value) != value:
-            raise CheckpointError(
-                f"EoMT with {key} = {config[key]!r} is not supported; published checkpoints have {value!r}"
-            )
 
 
 def _transformers_heads() -> tuple[Rule, ...]:

@@ -9,12 +9,13 @@ from everymask.checkpoints.layouts.backbones import build_backbone
 from everymask.checkpoints.layouts.parts import (
     attention_rules,
     class_weights,
+    feed_forward_rules,
     mask_embedder_rules,
     packed_attention_rules,
+    refuse_unpublished,
 )
 from everymask.checkpoints.layouts.pixel_decoder import pixel_decoder_rules
 from everymask.checkpoints.layouts.rules import Layout, Rule, rename
-from everymask.errors import CheckpointError
 from everymask.networks.mask2former import Mask2Former, Mask2FormerConfig
 
 
@@ -59,11 +60,7 @@ def _refuse_unpublished(config: Mapping[str, Any]) -> None:
         "feature_strides": [4, 8, 16, 32],
         "enforce_input_projection": False,
     }
-    for key, value in expected.items():
-        if config.get(key, value) != value:
-            raise CheckpointError(
-                f"Mask2Former with {key} = {config[key]!r} is not supported; published checkpoints have {value!r}"
-            )
+    refuse_unpublished("Mask2Former", config, expected)
 
 
 def _query_decoder_rules() -> tuple[Rule, ...]:
@@ -78,9 +75,7 @@ def _query_decoder_rules() -> tuple[Rule, ...]:
         rename(layer + "cross_attn_layer_norm.*", our_layer + "cross_attention_norm.*"),
         *attention_rules(layer + "self_attn.", our_layer + "self_attention."),
         rename(layer + "self_attn_layer_norm.*", our_layer + "self_attention_norm.*"),
-        rename(layer + "fc1.*", our_layer + "feed_forward.expand.*"),
-        rename(layer + "fc2.*", our_layer + "feed_forward.contract.*"),
-        rename(layer + "final_layer_norm.*", our_layer + "feed_forward_norm.*"),
+        *feed_forward_rules(layer, our_layer),
         rename(theirs + "decoder.layernorm.*", ours + "norm.*"),
         *mask_embedder_rules(theirs + "decoder.mask_predictor.mask_embedder.", ours + "mask_embedder."),
         rename("class_predictor.*", ours + "class_predictor.*"),

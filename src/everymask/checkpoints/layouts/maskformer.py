@@ -7,9 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from everymask.checkpoints.layouts.backbones import build_backbone, swin_config, swin_rules
-from everymask.checkpoints.layouts.parts import class_weights, detr_decoder_rules, mask_embedder_rules
+from everymask.checkpoints.layouts.parts import (
+    class_weights,
+    detr_decoder_rules,
+    mask_embedder_rules,
+    refuse_unpublished,
+)
 from everymask.checkpoints.layouts.rules import Layout, Rule, rename
-from everymask.errors import CheckpointError
 from everymask.networks.backbones.swin import Swin, SwinConfig, relative_position_index
 from everymask.networks.maskformer import MaskFormer, MaskFormerConfig
 
@@ -59,12 +63,7 @@ def build(config: Mapping[str, Any], num_labels: int) -> tuple[nn.Module, Layout
 
 def _refuse_unpublished(decoder: Mapping[str, Any]) -> None:
     expected = {"model_type": "detr", "activation_function": "relu", "position_embedding_type": "sine"}
-    for key, value in expected.items():
-        if decoder.get(key, value) != value:
-            raise CheckpointError(
-                f"MaskFormer with {key} = {decoder[key]!r} in decoder_config is not supported; published checkpoints "
-                f"have {value!r}"
-            )
+    refuse_unpublished("the decoder_config of MaskFormer", decoder, expected)
 
 
 def _build_backbone(config: Mapping[str, Any]) -> tuple[nn.Module, tuple[int, ...], Layout]:

@@ -13,6 +13,7 @@ from everymask.checkpoints.layouts.parts import (
     class_weights,
     mask_embedder_rules,
     packed_attention_rules,
+    refuse_unpublished,
 )
 from everymask.checkpoints.layouts.pixel_decoder import pixel_decoder_rules
 from everymask.checkpoints.layouts.rules import Layout, Rule, rename
@@ -73,11 +74,7 @@ def _refuse_unpublished(config: Mapping[str, Any], dim: int) -> None:
         "conv_dim": dim,
         "mask_dim": dim,
     }
-    for key, value in expected.items():
-        if config.get(key, value) != value:
-            raise CheckpointError(
-                f"OneFormer with {key} = {config[key]!r} is not supported; published checkpoints have {value!r}"
-            )
+    refuse_unpublished("OneFormer", config, expected)
 
 
 def _text_mapper_config(config: Mapping[str, Any], dim: int) -> TextMapperConfig:

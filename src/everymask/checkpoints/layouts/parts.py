@@ -1,9 +1,22 @@
 """Parts that the layouts of several families share, as transformers names them."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from everymask.checkpoints.layouts.rules import Rule, rename, split
+from everymask.errors import CheckpointError
+
+
+def refuse_unpublished(family: str, config: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Raises CheckpointError where ``config`` has another value than ``expected``, which all published ones have."""
+    for key, value in expected.items():
+        if config.get(key, value) != value:
+            raise CheckpointError(
+                f"{family} with {key} = {config[key]!r} is not supported; published checkpoints have {value!r}"
+            )
 
 
 def attention_rules(published: str, ours: str) -> tuple[Rule, ...]:
@@ -26,6 +39,15 @@ def packed_attention_rules(published: str, ours: str) -> tuple[Rule, ...]:
     )
 
 
+def feed_forward_rules(published: str, ours: str) -> tuple[Rule, ...]:
+    """A feed-forward block and the norm after it. Both prefixes, those of the layer, end with a dot."""
+    return (
+        rename(published + "fc1.*", ours + "feed_forward.expand.*"),
+        rename(published + "fc2.*", ours + "feed_forward.contract.*"),
+        rename(published + "final_layer_norm.*", ours + "feed_forward_norm.*"),
+    )
+
+
 def detr_decoder_rules(published: str, ours: str) -> tuple[Rule, ...]:
     """The query decoder of DETR and MaskFormer. Both prefixes end with a dot."""
     layer, our_layer = published + "layers.#.", ours + "layers.#."
@@ -34,9 +56,7 @@ def detr_decoder_rules(published: str, ours: str) -> tuple[Rule, ...]:
         rename(layer + "self_attn_layer_norm.*", our_layer + "self_attention_norm.*"),
         *attention_rules(layer + "encoder_attn.", our_layer + "cross_attention."),
         rename(layer + "encoder_attn_layer_norm.*", our_layer + "cross_attention_norm.*"),
-        rename(layer + "fc1.*", our_layer + "feed_forward.expand.*"),
-        rename(layer + "fc2.*", our_layer + "feed_forward.contract.*"),
-        rename(layer + "final_layer_norm.*", our_layer + "feed_forward_norm.*"),
+        *feed_forward_rules(layer, our_layer),
         rename(published + "layernorm.*", ours + "norm.*"),
     )
 

@@ -1,5 +1,6 @@
 """The layout of Mask2Former's pixel decoder, which has the same names in OneFormer."""
 
+from everymask.checkpoints.layouts.parts import feed_forward_rules
 from everymask.checkpoints.layouts.rules import Rule, rename
 
 
@@ -15,9 +16,7 @@ def pixel_decoder_rules() -> tuple[Rule, ...]:
         rename(layer + "self_attn.value_proj.*", our_layer + "attention.value.*"),
         rename(layer + "self_attn.output_proj.*", our_layer + "attention.output.*"),
         rename(layer + "self_attn_layer_norm.*", our_layer + "attention_norm.*"),
-        rename(layer + "fc1.*", our_layer + "feed_forward.expand.*"),
-        rename(layer + "fc2.*", our_layer + "feed_forward.contract.*"),
-        rename(layer + "final_layer_norm.*", our_layer + "feed_forward_norm.*"),
+        *feed_forward_rules(layer, our_layer),
         rename(theirs + "adapter_1.#.*", ours + "lateral.#.*"),
         rename(theirs + "layer_1.#.*", ours + "fuse.#.*"),
         rename(theirs + "mask_projection.*", ours + "mask_projection.*"),
