@@ -217,7 +217,7 @@ def test_training_mode_gives_the_prediction_of_every_layer() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"decoder_config": {"model_type": "conditional_detr"}}, "decoder_config of MaskFormer with model_type = 'conditional_detr'"),
+        ({"decoder_config": {"model_type": "conditional_detr"}}, "MaskFormer with model_type = 'conditional_detr'"),
         ({"decoder_config": {"activation_function": "gelu"}}, "activation_function = 'gelu'"),
         ({"backbone_config": {"model_type": "vit"}}, "the backbone 'vit' is not supported"),
     ],
