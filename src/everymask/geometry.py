@@ -17,7 +17,8 @@ class Geometry:
 
     The image of size ``original`` was resized to ``resized`` and padded at the bottom and right to ``padded``, the size
     of the network's input. Decoding needs nothing else to map logits back: the padding is cropped away and what is left
-    is resized to ``original`` once.
+    is resized to ``original`` once. ``offset`` is the (top, left) corner of the resized image in the padded one, other
+    than (0, 0) where a checkpoint pads on all sides.
 
     An image that is larger than the network's input goes through it in several ``windows`` of size ``padded``. They are
     given by their (top, left) corners in the resized image, cover it, and may overlap.
@@ -27,3 +28,4 @@ class Geometry:
     resized: Size
     padded: Size
     windows: tuple[tuple[int, int], ...] = ((0, 0),)
+    offset: tuple[int, int] = (0, 0)

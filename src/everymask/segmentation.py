@@ -16,8 +16,12 @@ from everymask.runs import Runs
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Task = Literal["panoptic", "instance", "semantic"]
+Task = Literal["panoptic", "instance", "semantic", "depth"]
 TASKS: tuple[Task, ...] = ("panoptic", "instance", "semantic")
+"""The three ways to read a set of queries; depth is no reading of them."""
+
+DepthKind = Literal["metric", "relative"]
+"""Metric depth is in metres, larger is farther. Relative depth is an inverse depth without a unit: larger is nearer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +33,22 @@ class Region:
 
 
 @dataclass(frozen=True, slots=True)
+class DepthRange:
+    """The depths inside a segment, in the unit of the result's depth."""
+
+    median: float
+    minimum: float
+    maximum: float
+
+
+@dataclass(frozen=True, slots=True)
 class Segment:
     """One labelled piece of an image.
 
     ``id`` counts from 1 within the image. ``score`` is in 0..1, or None for semantic segments, which have none.
     ``area`` is in pixels. ``box`` is the tight (x, y, width, height) in pixels of the original image.
-    ``pixels`` holds the mask compactly; ``mask`` and ``runs`` give it in either form.
+    ``pixels`` holds the mask compactly; ``mask`` and ``runs`` give it in either form. ``depth`` is filled when the
+    result has depth.
     """
 
     id: int
@@ -45,6 +59,7 @@ class Segment:
     box: tuple[int, int, int, int]
     is_thing: bool
     pixels: Runs | Region = field(repr=False)
+    depth: DepthRange | None = None
 
     @property
     def mask(self) -> NDArray[np.bool_]:
@@ -79,6 +94,8 @@ class Segmentation:
     ``segments`` come by falling score (semantic: by falling area). ``id_map`` (H, W) int32 holds each pixel's segment
     id and 0 for "no segment"; it is None for the instance task, whose masks may overlap. ``image`` (H, W, 3) uint8 is
     the picture itself, for drawing. ``dropped`` is filled when the call asked for an explanation.
+    ``depth`` (H, W) float32 is there when the model gives it, alone (task "depth", no segments) or beside the segments;
+    ``depth_kind`` says what its numbers mean.
     """
 
     task: Task
@@ -88,6 +105,8 @@ class Segmentation:
     labels: LabelSet
     image: NDArray[np.uint8] | None = field(default=None, repr=False)
     dropped: tuple[Dropped, ...] | None = field(default=None, repr=False)
+    depth: NDArray[np.float32] | None = field(default=None, repr=False)
+    depth_kind: DepthKind | None = None
 
     @cached_property
     def label_map(self) -> NDArray[np.int32]:

@@ -1,7 +1,7 @@
 """What every network keeps to, whatever its family."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 import pytest
@@ -37,13 +37,47 @@ DINAT = {
 BASIC = {"model_type": "resnet", "embedding_size": 8, "hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 2, 1]}
 
 
+Shapes = dict[str, tuple[int, ...]]
+
+
+def queries_at_a_quarter(height: int, width: int) -> Shapes:
+    queries = DECODER["num_queries"]
+    size = (-(-height // 4), -(-width // 4))
+    return {"class_logits": (1, queries, NUM_LABELS + 1), "mask_logits": (1, queries, *size)}
+
+
 @dataclass(frozen=True)
 class Case:
-    """A family with small random weights; ``idle`` are parameters that change nothing, as published."""
+    """A family with small random weights.
+
+    ``idle`` are parameters that change nothing, as published. ``shapes``: of every tensor that one image of a size
+    gives, by name.
+    """
 
     name: str
     build: Callable[[], tuple[nn.Module, Layout]]
     idle: frozenset[str] = frozenset()
+    shapes: Callable[[int, int], Shapes] = queries_at_a_quarter
+
+
+def tensors(output: Any) -> dict[str, Tensor]:
+    """All that a network says, by name; without what it says in training only."""
+    found: dict[str, Tensor] = {}
+    for field in fields(output):
+        value = getattr(output, field.name)
+        if isinstance(value, Tensor):
+            found[field.name] = value
+        elif is_dataclass(value):
+            found.update(tensors(value))
+    return found
+
+
+def predictions(output: Any) -> list[Any]:
+    """What a network says in training, the auxiliary predictions included."""
+    if hasattr(output, "auxiliary"):
+        return [output, *output.auxiliary]
+    parts = [value for field in fields(output) if is_dataclass(value := getattr(output, field.name))]
+    return [each for part in parts for each in predictions(part)] or [output]
 
 
 def mask2former_case(name: str, backbone: dict[str, Any]) -> Case:
@@ -138,37 +172,35 @@ def close(ours: Tensor, expected: Tensor, relative: float) -> bool:
 def test_a_batch_gives_what_each_image_gives_alone(case: Case) -> None:
     network, _ = built(case)
     pixel_values = torch.randn(3, 3, 96, 75)
-    together = network(pixel_values)
+    together = tensors(network(pixel_values))
     for index in range(3):
-        alone = network(pixel_values[index : index + 1])
-        assert close(together.class_logits[index : index + 1], alone.class_logits, 1e-5)
-        assert close(together.mask_logits[index : index + 1], alone.mask_logits, 1e-5)
+        for name, alone in tensors(network(pixel_values[index : index + 1])).items():
+            assert close(together[name][index : index + 1], alone, 1e-5)
 
 
 @every_network
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (33, 47), (64, 200), (101, 32)])
 @torch.inference_mode()
-def test_any_size_from_32_pixels_up_gives_masks_at_a_quarter(case: Case, height: int, width: int) -> None:
+def test_any_size_from_32_pixels_up_gives_the_shapes_of_the_family(case: Case, height: int, width: int) -> None:
     network, _ = built(case)
-    output = network(torch.randn(1, 3, height, width))
-    assert output.class_logits.shape == (1, DECODER["num_queries"], NUM_LABELS + 1)
-    assert output.mask_logits.shape == (1, DECODER["num_queries"], -(-height // 4), -(-width // 4))
-    assert torch.isfinite(output.mask_logits).all()
+    output = tensors(network(torch.randn(1, 3, height, width)))
+    expected = case.shapes(height, width)
+    assert {name: tuple(each.shape) for name, each in output.items() if name in expected} == expected
+    assert all(torch.isfinite(each).all() for each in output.values())
 
 
 @every_network
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bfloat16", "float16"])
 @torch.inference_mode()
 def test_half_precision_is_within_five_percent(case: Case, dtype: torch.dtype) -> None:
-    """Of the largest logit, on average over all logits: masked attention may flip single pixels."""
+    """Of the largest value, on average over all of them: masked attention may flip single pixels."""
     network, _ = built(case)
     pixel_values = torch.randn(1, 3, 64, 96)
-    expected = network(pixel_values)
-    output = network.to(dtype)(pixel_values.to(dtype))
-    assert output.mask_logits.dtype == dtype
-    for name in ("class_logits", "mask_logits"):
-        ours, theirs = getattr(output, name).float(), getattr(expected, name)
-        assert (ours - theirs).abs().mean() <= 0.05 * theirs.abs().max()
+    expected = tensors(network(pixel_values))
+    output = tensors(network.to(dtype)(pixel_values.to(dtype)))
+    for name in case.shapes(64, 96):
+        assert output[name].dtype == dtype
+        assert (output[name].float() - expected[name]).abs().mean() <= 0.05 * expected[name].abs().max()
 
 
 @every_network
@@ -178,15 +210,8 @@ def test_gradients_reach_every_parameter(case: Case) -> None:
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     output = network.train()(torch.randn(2, 3, 64, 96))
-    predictions = (output, *output.auxiliary)
     # All that a prediction is made of: DETR's has boxes besides.
-    tensors = [
-        each
-        for prediction in predictions
-        for field in fields(prediction)
-        if isinstance(each := getattr(prediction, field.name), Tensor)
-    ]
-    loss = sum((each**2).mean() for each in tensors)
+    loss = sum((each**2).mean() for prediction in predictions(output) for each in tensors(prediction).values())
     loss.backward()
     silent = {name for name, each in network.named_parameters() if each.grad is None or not each.grad.abs().sum() > 0}
     assert silent <= case.idle
@@ -203,7 +228,9 @@ def test_saved_and_loaded_in_the_published_layout_nothing_changes(case: Case) ->
     other.load_state_dict(other_layout.to_ours(published, other))
     pixel_values = torch.randn(1, 3, 64, 64)
     with torch.inference_mode():
-        assert torch.equal(other.eval()(pixel_values).mask_logits, network(pixel_values).mask_logits)
+        expected = tensors(network(pixel_values))
+        for name, each in tensors(other.eval()(pixel_values)).items():
+            assert torch.equal(each, expected[name])
 
 
 @every_network

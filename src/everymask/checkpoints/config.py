@@ -10,13 +10,15 @@ from everymask.errors import CheckpointError
 from everymask.labels import Color
 from everymask.segmentation import TASKS, Task
 
+KNOWN_TASKS: tuple[Task, ...] = (*TASKS, "depth")
+
 
 @dataclass(frozen=True, slots=True)
 class Statement:
     """What a checkpoint says itself, in the ``everymask`` block of its config; None where it says nothing.
 
     ``things``: the indices of the classes that are things. ``palette``: a colour, or None, for every class.
-    ``tasks``: in the order of ``TASKS``. ``license``: of the weights.
+    ``tasks``: in the order of ``KNOWN_TASKS``. ``license``: of the weights.
     """
 
     things: frozenset[int] | None = None
@@ -29,7 +31,8 @@ class Statement:
 class ModelConfig:
     """A config.json, read.
 
-    ``names``: the class names by index, without blanks around them. ``origin``: the name the checkpoint was saved from
+    ``names``: the class names by index, without blanks around them; empty where the file names none. ``origin``: the
+    name the checkpoint was saved from
     (``_name_or_path``). ``content``: the whole file, for the builder of the network.
     """
 
@@ -62,9 +65,9 @@ def _class_names(content: Mapping[str, Any], path: Path) -> tuple[str, ...]:
     # The top level alone counts: backbone_config often carries the id2label of an ImageNet classifier.
     id2label = content.get("id2label")
     if id2label is None:
-        count = content.get("num_labels")
-        if not isinstance(count, int) or count < 1:
-            raise CheckpointError(f'{path} has neither "id2label" nor "num_labels"; add the names of the classes')
+        count = content.get("num_labels", 0)
+        if type(count) is not int or count < 0:
+            raise CheckpointError(f'"num_labels" in {path} must be the number of classes')
         return tuple(f"LABEL_{index}" for index in range(count))
     if not isinstance(id2label, dict) or not id2label or not all(isinstance(name, str) for name in id2label.values()):
         raise CheckpointError(f'"id2label" in {path} must map the index of every class to its name')
@@ -88,14 +91,14 @@ def _statement(block: object, count: int, path: Path) -> Statement:
         isinstance(palette, list) and len(palette) == count and all(each is None or _is_color(each) for each in palette)
     ):
         raise wrong(f'"palette" must list [red, green, blue] in 0..255, or null, for each of the {count} classes')
-    if tasks is not None and not (isinstance(tasks, list) and tasks and all(each in TASKS for each in tasks)):
-        raise wrong(f'"tasks" must list some of {", ".join(TASKS)}')
+    if tasks is not None and not (isinstance(tasks, list) and tasks and all(each in KNOWN_TASKS for each in tasks)):
+        raise wrong(f'"tasks" must list some of {", ".join(KNOWN_TASKS)}')
     if license is not None and not isinstance(license, str):
         raise wrong('"license" must be a text')
     return Statement(
         things=None if things is None else frozenset(things),
         palette=None if palette is None else tuple(None if c is None else (c[0], c[1], c[2]) for c in palette),
-        tasks=None if tasks is None else tuple(task for task in TASKS if task in tasks),
+        tasks=None if tasks is None else tuple(task for task in KNOWN_TASKS if task in tasks),
         license=license,
     )
 

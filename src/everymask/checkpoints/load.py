@@ -1,6 +1,6 @@
 """From a name to a built network with all that belongs to it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,9 @@ from torch import Tensor, nn
 from everymask.checkpoints import deltas
 from everymask.checkpoints.catalogue import Entry, PublishedSize, entry
 from everymask.checkpoints.config import ModelConfig, read_config
+from everymask.checkpoints.families import FAMILIES, Family
 from everymask.checkpoints.files import CONFIG, PREPROCESSOR, read_json
 from everymask.checkpoints.find import find
-from everymask.checkpoints.layouts import detr, eomt, mask2former, maskformer, oneformer
-from everymask.checkpoints.layouts.rules import Layout
 from everymask.checkpoints.licenses import why_not_commercial
 from everymask.checkpoints.strict import load_strictly, no_random_initialisation
 from everymask.checkpoints.task_tokens import read_task_tokens
@@ -22,18 +21,7 @@ from everymask.errors import CheckpointError
 from everymask.labels import LabelSet, label_set, match_labels
 from everymask.networks.oneformer import OneFormer
 from everymask.preprocessing import Preprocessing
-from everymask.segmentation import TASKS, Task
-
-Builder = Callable[[Mapping[str, Any], int], tuple[nn.Module, Layout]]
-BUILDERS: dict[str, Builder] = {
-    "detr": detr.build,
-    "eomt": eomt.build,
-    "eomt_dinov3": eomt.build,
-    "mask2former": mask2former.build,
-    "maskformer": maskformer.build,
-    "oneformer": oneformer.build,
-}
-"""For each supported model_type: from a config and the number of classes to the network and its published layout."""
+from everymask.segmentation import DepthKind, Task
 
 
 @dataclass(frozen=True)
@@ -44,7 +32,7 @@ class Checkpoint:
     ``tasks``: what it was trained for, in the order of ``TASKS``. ``license``: of the weights, None if not stated.
     ``published_size``: the size of images at which its accuracy was measured, None if not known.
     ``task_tokens``: what a network that is told its task takes beside the image, (length,) int64 for each task; None
-    for all others.
+    for all others. ``depth_kind``: what the depth it gives means, None for a network without depth.
     """
 
     name: str
@@ -56,6 +44,7 @@ class Checkpoint:
     license: str | None
     published_size: PublishedSize | None = None
     task_tokens: Mapping[Task, Tensor] | None = None
+    depth_kind: DepthKind | None = None
 
 
 def load_checkpoint(
@@ -71,8 +60,8 @@ def load_checkpoint(
 
     ``revision``, ``token`` and ``cache_dir`` are for the Hub (see ``hub.download``). Tasks, licence, things and palette
     come from the first that states them: the ``everymask`` block of the config; the data set whose class names the
-    config has (things and palette); the catalogue. Otherwise the checkpoint does all three tasks (the semantic one
-    alone if its images are cut into windows), every class is a thing, no class has a colour and the licence is None.
+    config has (things and palette); the catalogue. Otherwise the checkpoint does all tasks of its family (the semantic
+    one alone if its images are cut into windows), every class is a thing, no class has a colour, the licence is None.
     ``base`` is for checkpoints that hold only differences (see ``deltas.complete``).
     ``commercial=True`` refuses, with a CheckpointError, weights whose licence is not known to allow commercial use (see
     ``licenses``); before anything is downloaded where the catalogue knows the name.
@@ -84,18 +73,24 @@ def load_checkpoint(
         _refuse_unless_commercial(str(name), listed.license)
     folder = find(name, revision=revision, token=token, cache_dir=cache_dir)
     config = read_config(folder)
-    if config.model_type not in BUILDERS:
+    if config.model_type not in FAMILIES:
         raise CheckpointError(
-            f'{folder / CONFIG} is of model_type "{config.model_type}"; supported are {", ".join(sorted(BUILDERS))}'
+            f'{folder / CONFIG} is of model_type "{config.model_type}"; supported are {", ".join(sorted(FAMILIES))}'
+        )
+    family = FAMILIES[config.model_type]
+    possible = family.tasks(config.content)
+    if not config.names and possible != ("depth",):
+        raise CheckpointError(
+            f'{folder / CONFIG} has neither "id2label" nor "num_labels"; add the names of the classes'
         )
     known = _catalogued(str(name), config)
     license = config.statement.license or (known.license if known else None)
     if commercial:
         _refuse_unless_commercial(str(name), license)
     tasks = config.statement.tasks or (known.tasks if known else None)
-    preprocessing = Preprocessing.from_config(_preprocessor(folder, config, semantic=tasks == ("semantic",)))
+    preprocessing = Preprocessing.from_config(_preprocessor(folder, family, config, tasks))
     with no_random_initialisation():
-        network, layout = BUILDERS[config.model_type](config.content, len(config.names))
+        network, layout = family.build(config.content, len(config.names))
     weights = deltas.complete(read_weights(folder), str(name), base, token=token, cache_dir=cache_dir)
     load_strictly(network, layout, weights)
     return Checkpoint(
@@ -104,10 +99,11 @@ def load_checkpoint(
         network=network.eval(),
         labels=_labels(config, known),
         preprocessing=preprocessing,
-        tasks=tasks or (("semantic",) if preprocessing.windowed else TASKS),
+        tasks=tasks or (("semantic",) if preprocessing.windowed else possible),
         license=license,
         published_size=known.published_size if known else None,
         task_tokens=read_task_tokens(folder, network.task_length) if isinstance(network, OneFormer) else None,
+        depth_kind=family.depth_kind(config.content),
     )
 
 
@@ -119,9 +115,11 @@ def _refuse_unless_commercial(name: str, license: str | None) -> None:
         )
 
 
-def _preprocessor(folder: Path, config: ModelConfig, *, semantic: bool) -> Mapping[str, Any]:
-    if not (folder / PREPROCESSOR).exists() and config.model_type in ("eomt", "eomt_dinov3"):
-        implied = eomt.original_preprocessor(config.content, semantic=semantic)
+def _preprocessor(
+    folder: Path, family: Family, config: ModelConfig, tasks: tuple[Task, ...] | None
+) -> Mapping[str, Any]:
+    if not (folder / PREPROCESSOR).exists():
+        implied = family.preprocessor(config.content, tasks)
         if implied is not None:
             return implied
     return read_json(folder / PREPROCESSOR)

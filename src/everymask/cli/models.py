@@ -49,15 +49,15 @@ def _list_hub(*, commercial: bool, as_json: bool) -> None:
     found = list_hub_models()
     shown = [model for model in found if not commercial or _allows_commerce(model.license)]
 
-    from everymask.checkpoints.load import BUILDERS
+    from everymask.checkpoints.families import FAMILIES
     from everymask.cli.output import print_table
 
     if as_json:
         from dataclasses import asdict
 
-        _print_json([{**asdict(model), "loads_here": model.model_type in BUILDERS} for model in shown])
+        _print_json([{**asdict(model), "loads_here": model.model_type in FAMILIES} for model in shown])
     else:
-        print_table(_hub_table(shown, BUILDERS))
+        print_table(_hub_table(shown, FAMILIES))
     _tell_hidden(len(found) - len(shown))
 
 

@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 
 from everymask.errors import OptionError
-from everymask.segmentation import TASKS, Task
+from everymask.segmentation import Task
 
 # The published defaults, and with them which thresholds mean something for a task.
 _DEFAULTS: dict[Task, dict[str, float]] = {
     "panoptic": {"threshold": 0.8, "mask_threshold": 0.5, "overlap_threshold": 0.8},
     "instance": {"threshold": 0.5, "mask_threshold": 0.5},
     "semantic": {},
+    "depth": {},
 }
 
 
@@ -44,8 +45,8 @@ def decoding_options(
     Raises OptionError for an unknown task, for a threshold outside 0..1 and for an option that could not change the
     task's result.
     """
-    if task not in TASKS:
-        raise OptionError(f"unknown task {task!r}: choose one of {', '.join(TASKS)}")
+    if task not in _DEFAULTS:
+        raise OptionError(f"unknown task {task!r}: choose one of {', '.join(_DEFAULTS)}")
     defaults = _DEFAULTS[task]
     given = {"threshold": threshold, "mask_threshold": mask_threshold, "overlap_threshold": overlap_threshold}
     chosen = {}
@@ -58,13 +59,13 @@ def decoding_options(
             raise OptionError(f"{name} is {value!r}: give a number from 0 to 1 (default {defaults[name]})")
         else:
             chosen[name] = float(value)
-    if explain and task == "semantic":
+    if explain and not defaults:
         raise _without_meaning(task, "explain")
     return DecodingOptions(task, explain=explain, **chosen)
 
 
 def _without_meaning(task: Task, name: str) -> OptionError:
-    tasks = [other for other in TASKS if name in _DEFAULTS[other] or (name == "explain" and _DEFAULTS[other])]
+    tasks = [other for other in _DEFAULTS if name in _DEFAULTS[other] or (name == "explain" and _DEFAULTS[other])]
     return OptionError(
         f"{name} has no meaning for the {task} task: leave it out, or choose the task {' or '.join(tasks)}"
     )

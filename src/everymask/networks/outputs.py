@@ -17,3 +17,34 @@ class MaskQueries:
     class_logits: Tensor
     mask_logits: Tensor
     auxiliary: tuple["MaskQueries", ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PixelLogits:
+    """The output of per-pixel classification.
+
+    ``logits`` (B, C, h, w): class scores before the softmax, over the whole padded input, at the network's own stride.
+    ``auxiliary``: the predictions of auxiliary heads; filled in training mode only.
+    """
+
+    logits: Tensor
+    auxiliary: tuple["PixelLogits", ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DepthMap:
+    """The output of a depth network: ``depth`` (B, h, w) over the whole padded input, metres or without a unit."""
+
+    depth: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class PixelsAndDepth:
+    """The output of a network with two heads: ``pixels`` and ``depth`` of the same images."""
+
+    pixels: PixelLogits
+    depth: DepthMap
+
+
+Output = MaskQueries | PixelLogits | DepthMap | PixelsAndDepth
+"""What the forward of a network returns."""

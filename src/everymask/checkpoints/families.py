@@ -1,0 +1,60 @@
+"""The families of networks: how a checkpoint of each model_type is built, and what it can do."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from everymask.checkpoints.layouts import detr, eomt, mask2former, maskformer, oneformer
+from everymask.checkpoints.layouts.rules import Layout
+from everymask.segmentation import TASKS, DepthKind, Task
+
+Config = Mapping[str, Any]
+
+
+def _queries(config: Config) -> tuple[Task, ...]:
+    return TASKS
+
+
+def _pixels(config: Config) -> tuple[Task, ...]:
+    return ("semantic",)
+
+
+def _no_depth(config: Config) -> DepthKind | None:
+    return None
+
+
+def _no_preprocessor(config: Config, tasks: tuple[Task, ...] | None) -> Config | None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """How checkpoints of a model_type are read; each function takes the content of config.json.
+
+    ``build``: also takes the number of classes; gives the network and its published layout. ``tasks``: what such a
+    network can do, ("depth",) where it tells no classes apart. ``depth_kind``: what its depth means, None without
+    depth. ``preprocessor``: also takes the tasks where they are known; what stands in for a preprocessor_config.json
+    that a folder lacks, None where nothing does.
+    """
+
+    build: Callable[[Config, int], tuple[nn.Module, Layout]]
+    tasks: Callable[[Config], tuple[Task, ...]] = _queries
+    depth_kind: Callable[[Config], DepthKind | None] = _no_depth
+    preprocessor: Callable[[Config, tuple[Task, ...] | None], Config | None] = _no_preprocessor
+
+
+def _eomt_preprocessor(config: Config, tasks: tuple[Task, ...] | None) -> Config | None:
+    return eomt.original_preprocessor(config, semantic=tasks == ("semantic",))
+
+
+FAMILIES: dict[str, Family] = {
+    "detr": Family(detr.build),
+    "eomt": Family(eomt.build, preprocessor=_eomt_preprocessor),
+    "eomt_dinov3": Family(eomt.build, preprocessor=_eomt_preprocessor),
+    "mask2former": Family(mask2former.build),
+    "maskformer": Family(maskformer.build),
+    "oneformer": Family(oneformer.build),
+}
+"""Every supported model_type."""
