@@ -75,7 +75,7 @@ def test_windowed_semantic_equals_transformers(height: int, width: int, tmp_path
     prepared = model.prepare(image)
     resized = get_size_with_aspect_ratio((height, width), 64)
     assert prepared.geometry.resized == resized
-    assert len(prepared.geometry.windows) == len(prepared.pixel_values) == -(-max(resized) // 64) > 1
+    assert len(prepared.geometry.windows) == len(list(prepared.windows())) == -(-max(resized) // 64) > 1
     result = model(image)
     assert (result.task, result.size) == ("semantic", Size(height, width))
     assert len(result.segments) > 1
@@ -156,7 +156,7 @@ def test_the_catalogue_says_which_of_the_authors_checkpoints_take_windows(
     original(Path(name), num_labels=19)
     checkpoint = load_checkpoint(name)
     assert checkpoint.tasks == ("semantic",)
-    assert checkpoint.preprocessing.windowed
+    assert checkpoint.preprocessing.tiling
     assert checkpoint.preprocessing.resize == ShortestEdge(64, None, round_longer=True)
     assert checkpoint.labels == label_set("cityscapes")
 
@@ -164,5 +164,5 @@ def test_the_catalogue_says_which_of_the_authors_checkpoints_take_windows(
     original(Path(name))
     checkpoint = load_checkpoint(name)
     assert checkpoint.tasks == ("instance",)
-    assert not checkpoint.preprocessing.windowed
+    assert checkpoint.preprocessing.tiling is None
     assert checkpoint.labels == label_set("coco-instance")

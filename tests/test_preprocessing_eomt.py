@@ -47,7 +47,7 @@ def test_public_configs_are_read(name: str) -> None:
     assert preprocessing.resize == ShortestEdge(640, 640, round_longer=True)
     assert preprocessing.pad_to == Size(640, 640)
     assert preprocessing.black_padding
-    assert not preprocessing.windowed
+    assert preprocessing.tiling is None
     assert preprocessing.geometry(Size(480, 640)) == Geometry(Size(480, 640), Size(480, 640), Size(640, 640))
     assert preprocessing.geometry(Size(800, 300)) == Geometry(Size(800, 300), Size(640, 240), Size(640, 640))
 
@@ -78,9 +78,10 @@ def test_pixel_values_equal_transformers(config: dict[str, Any], height: int, wi
     image = picture(height, width)
     prepared = prepare(image, Preprocessing.from_config(config))
     expected = EomtImageProcessorPil(**config)(Image.fromarray(image), return_tensors="pt")
-    assert prepared.pixel_values.shape == expected["pixel_values"].shape
+    pixel_values = torch.cat(list(prepared.windows()))
+    assert pixel_values.shape == expected["pixel_values"].shape
     bound = 1e-5 * max(1.0, float(expected["pixel_values"].abs().max()))
-    assert (prepared.pixel_values - expected["pixel_values"].float()).abs().max() <= bound
+    assert (pixel_values - expected["pixel_values"].float()).abs().max() <= bound
     offsets = [int(start) for _, start, _ in expected["patch_offsets"]] or [0]
     assert [max(corner) for corner in prepared.geometry.windows] == offsets
 
@@ -93,14 +94,15 @@ def test_padding_is_black_and_windows_cover_what_is_too_long() -> None:
     torch.testing.assert_close(prepared.pixel_values[0, :, 32:].amin((1, 2)), black)
 
     prepared = prepare(picture(100, 48), Preprocessing.from_config(WINDOWED))
-    assert prepared.pixel_values.shape == (3, 3, 48, 48)
+    assert prepared.pixel_values.shape == (1, 3, 100, 48)
+    assert [window.shape for window in prepared.windows()] == [(1, 3, 48, 48)] * 3
     assert prepared.geometry == Geometry(Size(100, 48), Size(100, 48), Size(48, 48), ((0, 0), (26, 0), (52, 0)))
 
 
 def test_fields_that_are_silent_take_the_processors_defaults() -> None:
     preprocessing = Preprocessing.from_config({**EOMT, "do_pad": None, "do_split_image": None, "size": None})
     assert preprocessing.resize == ShortestEdge(640, 640, round_longer=True)
-    assert (preprocessing.pad_to, preprocessing.windowed, preprocessing.size_divisor) == (None, False, 0)
+    assert (preprocessing.pad_to, preprocessing.tiling, preprocessing.size_divisor) == (None, None, 0)
     assert Preprocessing.from_config({**WINDOWED, "size": 512}).resize == ShortestEdge(512, None, round_longer=True)
     # A limit of the longest edge makes the shortest one shorter than the window: the rest is padding.
     limited = Preprocessing.from_config({**WINDOWED, "size": {"shortest_edge": 48, "longest_edge": 96}})

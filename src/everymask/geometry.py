@@ -21,7 +21,8 @@ class Geometry:
     than (0, 0) where a checkpoint pads on all sides.
 
     An image that is larger than the network's input goes through it in several ``windows`` of size ``padded``. They are
-    given by their (top, left) corners in the resized image, cover it, and may overlap.
+    given by their (top, left) corners in the resized image, cover it, and may overlap; ``smooth`` says how they are
+    averaged there (``tiling.Tiling``).
     """
 
     original: Size
@@ -29,3 +30,9 @@ class Geometry:
     padded: Size
     windows: tuple[tuple[int, int], ...] = ((0, 0),)
     offset: tuple[int, int] = (0, 0)
+    smooth: bool = False
+
+    @property
+    def canvas(self) -> Size:
+        """What the windows are cut from: the padded image, or the resized one where that is larger."""
+        return Size(max(self.padded.height, self.resized.height), max(self.padded.width, self.resized.width))

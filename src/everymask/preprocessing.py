@@ -1,7 +1,7 @@
 """What a checkpoint's preprocessor_config.json says: resize, rescale, normalise, pad."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from PIL import Image
 
 from everymask.errors import CheckpointError, ImageError
 from everymask.geometry import Geometry, Size
-from everymask.tiling import cover
+from everymask.tiling import Tiling
 
 # The processors read here; the names ending in Fast and Pil are other engines of the same rule.
 PROCESSORS = (
@@ -94,8 +94,8 @@ class Preprocessing:
     ``size_divisor``: an image that is resized is stretched until both sides are multiples of it; 0 switches this off.
     Then, on the 0 to 255 of the image, ``pixel_values = (image * rescale_factor - mean) / std``, channel by channel in
     the order red, green, blue. ``pad_to``: the size that zeros at the bottom and right fill up to; None: no padding.
-    ``black_padding``: black pixels, normalised like all others, take the place of the zeros. ``windowed``: an image
-    that is larger than ``pad_to`` is covered by windows of that size.
+    ``black_padding``: black pixels, normalised like all others, take the place of the zeros. ``tiling``: an image that
+    is larger than its window is covered by several; without ``pad_to`` a window is no larger than the image.
     """
 
     resize: FixedSize | ShortestEdge | None
@@ -106,7 +106,7 @@ class Preprocessing:
     std: Triple
     pad_to: Size | None
     black_padding: bool = False
-    windowed: bool = False
+    tiling: Tiling | None = None
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Preprocessing":
@@ -120,6 +120,7 @@ class Preprocessing:
         processor = _processor(config)
         unpadded, eomt = processor in UNPADDED_PROCESSORS, processor in EOMT_PROCESSORS
         windowed = eomt and _flag(config, "do_split_image", default=False)
+        square = _read_square(config) if eomt else None
         divisor_field = "size_divisor" if config.get("size_divisor") is not None else "size_divisibility"
         rescale = _flag(config, "do_rescale")
         normalise = _flag(config, "do_normalize")
@@ -133,9 +134,9 @@ class Preprocessing:
             rescale_factor=_number(config, "rescale_factor", 1 / 255) if rescale else 1.0,
             mean=_triple(config, "image_mean", IMAGENET_MEAN) if normalise else (0.0, 0.0, 0.0),
             std=std,
-            pad_to=None if unpadded else _read_square(config) if eomt else _read_pad_size(config),
+            pad_to=None if unpadded else square if eomt else _read_pad_size(config),
             black_padding=eomt,
-            windowed=windowed,
+            tiling=Tiling(square) if windowed and square is not None else None,
         )
 
     def geometry(self, original: Size) -> Geometry:
@@ -149,8 +150,9 @@ class Preprocessing:
             if self.size_divisor > 0:
                 resized = Size(*(math.ceil(side / self.size_divisor) * self.size_divisor for side in resized))
         padded = self.pad_to or resized
-        if self.windowed:
-            return Geometry(original, resized, padded, cover(resized, padded))
+        if self.tiling is not None:
+            window = self.pad_to or Size(*(min(pair) for pair in zip(self.tiling.window, resized, strict=True)))
+            return Geometry(original, resized, window, self.tiling.corners(resized), smooth=self.tiling.smooth)
         if resized.height > padded.height or resized.width > padded.width:
             raise ImageError(
                 f"an image of {original.width} x {original.height} pixels becomes {resized.width} x {resized.height}, "
@@ -164,12 +166,18 @@ class Preprocessing:
 class Prepared:
     """An image as a network takes it.
 
-    ``pixel_values`` (n, 3, h, w) float32, contiguous, on the CPU, with (h, w) == ``geometry.padded``: one for each of
-    ``geometry.windows``.
+    ``pixel_values`` (1, 3, h, w) float32, contiguous, on the CPU, with (h, w) == ``geometry.canvas``; for an image in
+    one window that is ``geometry.padded``.
     """
 
     pixel_values: torch.Tensor
     geometry: Geometry
+
+    def windows(self) -> Iterator[torch.Tensor]:
+        """The image in each of ``geometry.windows``, (1, 3, h, w) with (h, w) == ``geometry.padded``: views."""
+        height, width = self.geometry.padded
+        for top, left in self.geometry.windows:
+            yield self.pixel_values[..., top : top + height, left : left + width]
 
 
 def prepare(image: NDArray[np.uint8], preprocessing: Preprocessing) -> Prepared:
@@ -190,18 +198,16 @@ def prepare(image: NDArray[np.uint8], preprocessing: Preprocessing) -> Prepared:
         height, width = geometry.resized
         resized = Image.fromarray(image).resize((width, height), preprocessing.resample)
         image = np.asarray(resized)  # (h, w, 3)
-    height, width = geometry.padded
-    pixel_values = np.empty((len(geometry.windows), 3, height, width), np.float32)
-    for window, (top, left) in zip(pixel_values, geometry.windows, strict=True):
-        part = image[top : top + height, left : left + width]
-        for channel, (mean, std) in enumerate(zip(preprocessing.mean, preprocessing.std, strict=True)):
-            # One multiply-add: (x * rescale - mean) / std
-            scale, shift = np.float32(preprocessing.rescale_factor / std), np.float32(mean / std)
-            inside = window[channel, : part.shape[0], : part.shape[1]]
-            if inside.shape != geometry.padded:
-                window[channel] = -shift if preprocessing.black_padding else 0
-            np.multiply(part[:, :, channel], scale, out=inside, dtype=np.float32)
-            inside -= shift
+    pixel_values = np.empty((1, 3, *geometry.canvas), np.float32)
+    height, width = geometry.resized
+    for channel, (mean, std) in enumerate(zip(preprocessing.mean, preprocessing.std, strict=True)):
+        # One multiply-add: (x * rescale - mean) / std
+        scale, shift = np.float32(preprocessing.rescale_factor / std), np.float32(mean / std)
+        inside = pixel_values[0, channel, :height, :width]
+        if geometry.resized != geometry.canvas:
+            pixel_values[0, channel] = -shift if preprocessing.black_padding else 0
+        np.multiply(image[:, :, channel], scale, out=inside, dtype=np.float32)
+        inside -= shift
     return Prepared(torch.from_numpy(pixel_values), geometry)
 
 

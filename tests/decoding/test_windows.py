@@ -19,7 +19,7 @@ from everymask.geometry import Geometry, Size
 from everymask.labels import LabelSet
 from everymask.networks.outputs import MaskQueries
 from everymask.preprocessing import Preprocessing
-from everymask.tiling import cover
+from everymask.tiling import Tiling
 
 CLASSES, QUERIES = 7, 9
 LABELS = LabelSet(tuple("abcdefg"), (True,) * CLASSES, (None,) * CLASSES)
@@ -70,7 +70,7 @@ def test_equal_to_a_dense_reference(
 ) -> None:
     """Windows along both axes, images smaller than a window, larger and smaller than what goes in."""
     side = Size(window, window)
-    geometry = Geometry(Size(*original), Size(*resized), side, cover(Size(*resized), side))
+    geometry = Geometry(Size(*original), Size(*resized), side, Tiling(side).corners(Size(*resized)))
     if len(geometry.windows) == 1:
         geometry = Geometry(geometry.original, geometry.resized, side, ((0, 0), (0, 0)))
     queries = random_queries(len(geometry.windows), -(-window // stride), window + stride)

@@ -99,7 +99,7 @@ def load_checkpoint(
         network=network.eval(),
         labels=_labels(config, known),
         preprocessing=preprocessing,
-        tasks=tasks or (("semantic",) if preprocessing.windowed else possible),
+        tasks=tasks or (("semantic",) if preprocessing.tiling else possible),
         license=license,
         published_size=known.published_size if known else None,
         task_tokens=read_task_tokens(folder, network.task_length) if isinstance(network, OneFormer) else None,
