@@ -15,7 +15,7 @@ class Mask2FormerConfig:
     """The sizes of everything after the backbone.
 
     ``decoder_layers`` counts the layers themselves (9 as published); with the prediction made before the first of them
-    there is one prediction more.
+    there is one prediction more. ``norm_groups``: of the pixel decoder's group norms.
     """
 
     num_labels: int
@@ -28,6 +28,7 @@ class Mask2FormerConfig:
     encoder_feed_forward: int
     decoder_layers: int
     decoder_feed_forward: int
+    norm_groups: int = 32
 
 
 class Mask2Former(nn.Module):
@@ -44,6 +45,7 @@ class Mask2Former(nn.Module):
             heads=config.heads,
             layers=config.encoder_layers,
             feed_forward=config.encoder_feed_forward,
+            norm_groups=config.norm_groups,
         )
         self.query_decoder = QueryDecoder(config)
 

@@ -34,6 +34,25 @@ def test_both_forms_equal_transformers(
     torch.testing.assert_close(sample_with_gradients(values, offsets, weights, pyramid), expected, rtol=1e-4, atol=1e-4)
 
 
+def test_queries_of_other_maps_read_around_their_own_places() -> None:
+    """As in ViT-Adapter: three maps read one of them, through narrower values."""
+    torch.manual_seed(0)
+    queries, levels = [(4, 6), (2, 3), (1, 2)], [(2, 3)]
+    attention = DeformableAttention(32, 4, 1, 2, value_dim=16)
+    torch.nn.init.normal_(attention.sampling_offsets.weight, std=0.3)
+    asking, tokens = torch.randn(2, 32, 32), torch.randn(2, 6, 32)
+    pyramid = Pyramid.of(levels, tokens.device, queries)
+    offsets = attention.sampling_offsets(asking).unflatten(-1, (4, 1, 2, 2))
+    weights = attention.attention_weights(asking).unflatten(-1, (4, 1, 2)).softmax(-1)
+    values = attention.value(tokens).unflatten(-1, (4, 4))
+    centres = torch.tensor([((x + 0.5) / w, (y + 0.5) / h) for h, w in queries for y in range(h) for x in range(w)])
+    places = centres[:, None, None, None, :] + offsets / torch.tensor([3, 2])
+    expected = attention.output(multi_scale_deformable_attention(values, levels, places, weights))
+    torch.testing.assert_close(attention.read(asking, tokens, pyramid), expected, rtol=1e-4, atol=1e-5)
+    with torch.no_grad():
+        torch.testing.assert_close(attention.read(asking, tokens, pyramid), expected, rtol=1e-4, atol=1e-5)
+
+
 def locations(sizes: list[tuple[int, int]], offsets: Tensor) -> Tensor:
     """Sampling places in 0..1 of each level, as the published code has them: the token's centre plus its offset."""
     centres = torch.tensor(

@@ -19,11 +19,11 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True, slots=True)
 class Pyramid:
-    """Where the tokens of a flattened feature pyramid lie.
+    """Where the tokens of a flattened feature pyramid lie, and the Q queries that read it.
 
     S is the number of tokens of all L levels, level after level, each row by row; ``sizes`` holds each level's (height,
-    width).
-    ``columns`` and ``rows`` (S, L) float32: a token's centre in the pixel coordinates of each level (pixel centres are
+    width). In self-attention the queries are the tokens: Q = S.
+    ``columns`` and ``rows`` (Q, L) float32: a query's centre in the pixel coordinates of each level (pixel centres are
     whole numbers). ``widths``, ``heights`` and ``starts`` (L,) int64: each level's size and its first token's index.
     """
 
@@ -35,13 +35,18 @@ class Pyramid:
     starts: Tensor
 
     @classmethod
-    def of(cls, sizes: Sequence[tuple[int, int]], device: torch.device) -> "Pyramid":
-        """The pyramid of levels of the given (height, width)."""
+    def of(
+        cls,
+        sizes: Sequence[tuple[int, int]],
+        device: torch.device,
+        queries: Sequence[tuple[int, int]] | None = None,
+    ) -> "Pyramid":
+        """The pyramid of levels of the given (height, width), read by its own tokens or by those of other maps."""
         heights = torch.tensor([height for height, _ in sizes], device=device)
         widths = torch.tensor([width for _, width in sizes], device=device)
         areas = heights * widths
         columns, rows = [], []
-        for height, width in sizes:
+        for height, width in queries or sizes:
             y = (torch.arange(height, device=device, dtype=torch.float32) + 0.5) / height  # (height,), in 0..1
             x = (torch.arange(width, device=device, dtype=torch.float32) + 0.5) / width
             columns.append((x[:, None] * widths - 0.5).repeat(height, 1))  # (height * width, L)
@@ -51,15 +56,17 @@ class Pyramid:
 
 
 class DeformableAttention(nn.Module):
-    """Multi-scale deformable self-attention of the tokens of a pyramid."""
+    """Multi-scale deformable attention to the tokens of a pyramid."""
 
-    def __init__(self, dim: int, heads: int, levels: int, points: int) -> None:
+    def __init__(self, dim: int, heads: int, levels: int, points: int, *, value_dim: int | None = None) -> None:
+        """``value_dim``: channels that are read, a multiple of ``heads``; None means ``dim``."""
         super().__init__()
+        value_dim = value_dim or dim
         self.heads, self.levels, self.points = heads, levels, points
         self.sampling_offsets = nn.Linear(dim, heads * levels * points * 2)
         self.attention_weights = nn.Linear(dim, heads * levels * points)
-        self.value = nn.Linear(dim, dim)
-        self.output = nn.Linear(dim, dim)
+        self.value = nn.Linear(dim, value_dim)
+        self.output = nn.Linear(value_dim, dim)
         self._start_as_a_star()
 
     def _start_as_a_star(self) -> None:
@@ -79,11 +86,14 @@ class DeformableAttention(nn.Module):
             nn.init.zeros_(projection.bias)
 
     def forward(self, tokens: Tensor, positions: Tensor, pyramid: Pyramid) -> Tensor:
-        """``tokens`` (B, S, dim), ``positions`` (S, dim), the tokens' places in ``pyramid``; returns (B, S, dim)."""
-        queries = tokens + positions
+        """Self-attention: ``tokens`` (B, S, dim), ``positions`` (S, dim), their ``pyramid`` -> (B, S, dim)."""
+        return self.read(tokens + positions, tokens, pyramid)
+
+    def read(self, queries: Tensor, tokens: Tensor, pyramid: Pyramid) -> Tensor:
+        """``queries`` (B, Q, dim) read ``tokens`` (B, S, dim) around their own places -> (B, Q, dim)."""
         shape = (self.heads, self.levels, self.points)
-        offsets = self.sampling_offsets(queries).unflatten(-1, (*shape, 2))  # (B, S, heads, L, P, 2), pixels (x, y)
-        weights = self.attention_weights(queries).unflatten(-1, (self.heads, -1)).softmax(-1)  # (B, S, heads, L * P)
+        offsets = self.sampling_offsets(queries).unflatten(-1, (*shape, 2))  # (B, Q, heads, L, P, 2), pixels (x, y)
+        weights = self.attention_weights(queries).unflatten(-1, (self.heads, -1)).softmax(-1)  # (B, Q, heads, L * P)
         sample = sample_with_gradients if torch.is_grad_enabled() else gather_bilinear
         sampled = sample(self.value(tokens), offsets, weights.unflatten(-1, shape[1:]), pyramid)
         out: Tensor = self.output(sampled)
@@ -93,13 +103,14 @@ class DeformableAttention(nn.Module):
 def gather_bilinear(values: Tensor, offsets: Tensor, weights: Tensor, pyramid: Pyramid) -> Tensor:
     """Sums ``values`` over sampling points, each read bilinearly; outside a level values are zero.
 
-    ``values`` (B, S, dim); ``offsets`` (B, S, heads, L, P, 2) in pixels of each level, x before y, from the token's own
-    place; ``weights`` (B, S, heads, L, P). Returns (B, S, dim): head i reads and writes the i-th part of the channels.
+    ``values`` (B, S, dim); ``offsets`` (B, Q, heads, L, P, 2) in pixels of each level, x before y, from the query's own
+    place; ``weights`` (B, Q, heads, L, P). Returns (B, Q, dim): head i reads and writes the i-th part of the channels.
     Places and weights are computed in float32.
     """
-    batch, tokens, heads = offsets.shape[:3]
-    spread = (slice(None), None, slice(None), None)  # (S, L) -> (S, 1, L, 1), to stand beside (S, heads, L, P)
-    x = offsets[..., 0].float() + pyramid.columns[spread]  # (B, S, heads, L, P)
+    batch, queries, heads = offsets.shape[:3]
+    tokens = values.shape[1]
+    spread = (slice(None), None, slice(None), None)  # (Q, L) -> (Q, 1, L, 1), to stand beside (Q, heads, L, P)
+    x = offsets[..., 0].float() + pyramid.columns[spread]  # (B, Q, heads, L, P)
     y = offsets[..., 1].float() + pyramid.rows[spread]
     width, height = pyramid.widths[:, None], pyramid.heights[:, None]  # (L, 1)
     left, top = x.floor(), y.floor()
@@ -118,30 +129,30 @@ def gather_bilinear(values: Tensor, offsets: Tensor, weights: Tensor, pyramid: P
     # One table row is one head of one token: row = (image * S + token) * heads + head.
     image = torch.arange(batch, device=values.device).view(-1, 1, 1, 1) * tokens
     head = torch.arange(heads, device=values.device).view(1, 1, -1, 1)
-    table_rows = (torch.stack(indices, -1).flatten(3) + image) * heads + head  # (B, S, heads, L * P * 4)
+    table_rows = (torch.stack(indices, -1).flatten(3) + image) * heads + head  # (B, Q, heads, L * P * 4)
     sampled = F.embedding_bag(
-        table_rows.flatten(0, 2),  # (B * S * heads, L * P * 4)
+        table_rows.flatten(0, 2),  # (B * Q * heads, L * P * 4)
         values.reshape(batch * tokens * heads, -1),
         per_sample_weights=torch.stack(factors, -1).flatten(3).flatten(0, 2).to(values.dtype),
         mode="sum",
     )
-    return sampled.view(batch, tokens, -1)
+    return sampled.view(batch, queries, -1)
 
 
 def sample_with_gradients(values: Tensor, offsets: Tensor, weights: Tensor, pyramid: Pyramid) -> Tensor:
     """The same sum as ``gather_bilinear``, from the same arguments, in a form whose backward pass is quick."""
     batch, heads = offsets.shape[0], offsets.shape[2]
     sizes = torch.stack((pyramid.widths, pyramid.heights), -1)  # (L, 2)
-    places = torch.stack((pyramid.columns, pyramid.rows), -1) + 0.5  # (S, L, 2), pixel corners are whole numbers
-    locations = (offsets.float() + places[:, None, :, None]) / sizes[:, None]  # (B, S, heads, L, P, 2) in 0..1
-    grids = (locations * 2 - 1).permute(0, 2, 3, 1, 4, 5).flatten(0, 1)  # (B * heads, L, S, P, 2)
-    factors = weights.to(values.dtype).permute(3, 0, 2, 1, 4).flatten(1, 2)[:, :, None]  # (L, B * heads, 1, S, P)
+    places = torch.stack((pyramid.columns, pyramid.rows), -1) + 0.5  # (Q, L, 2), pixel corners are whole numbers
+    locations = (offsets.float() + places[:, None, :, None]) / sizes[:, None]  # (B, Q, heads, L, P, 2) in 0..1
+    grids = (locations * 2 - 1).permute(0, 2, 3, 1, 4, 5).flatten(0, 1)  # (B * heads, L, Q, P, 2)
+    factors = weights.to(values.dtype).permute(3, 0, 2, 1, 4).flatten(1, 2)[:, :, None]  # (L, B * heads, 1, Q, P)
     maps = values.unflatten(-1, (heads, -1)).permute(0, 2, 3, 1).flatten(0, 1)  # (B * heads, dim / heads, S)
     levels = maps.split([height * width for height, width in pyramid.sizes], -1)
     sampled = torch.zeros((), device=values.device, dtype=values.dtype)
     for index, (size, level) in enumerate(zip(pyramid.sizes, levels, strict=True)):
         grid = grids[:, index].to(values.dtype)
-        read = F.grid_sample(level.unflatten(-1, size), grid, align_corners=False)  # (B * heads, dim / heads, S, P)
+        read = F.grid_sample(level.unflatten(-1, size), grid, align_corners=False)  # (B * heads, dim / heads, Q, P)
         sampled = sampled + (read * factors[index].to(read.dtype)).sum(-1)
     merged: Tensor = sampled.unflatten(0, (batch, heads)).permute(0, 3, 1, 2).flatten(2)
     return merged

@@ -16,20 +16,30 @@ class PixelDecoder(nn.Module):
     """Multi-scale deformable attention over strides 32, 16 and 8, then one FPN step to stride 4."""
 
     def __init__(
-        self, widths: tuple[int, ...], dim: int, mask_dim: int, *, heads: int, layers: int, feed_forward: int
+        self,
+        widths: tuple[int, ...],
+        dim: int,
+        mask_dim: int,
+        *,
+        heads: int,
+        layers: int,
+        feed_forward: int,
+        norm_groups: int = 32,
     ) -> None:
         """``widths``: channels of the backbone's maps; ``dim`` of the refined maps, ``mask_dim`` of the mask features.
 
-        ``feed_forward`` is the hidden width of the ``layers`` layers.
+        ``feed_forward`` is the hidden width of the ``layers`` layers; group norms have ``norm_groups`` groups.
         """
         super().__init__()
         self.input_projections = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(width, dim, 1), nn.GroupNorm(32, dim)) for width in widths[:-4:-1]
+            nn.Sequential(nn.Conv2d(width, dim, 1), nn.GroupNorm(norm_groups, dim)) for width in widths[:-4:-1]
         )
         self.level_embed = nn.Parameter(torch.randn(LEVELS, dim))
         self.layers = nn.ModuleList(PixelDecoderLayer(dim, heads, feed_forward) for _ in range(layers))
-        self.lateral = nn.Sequential(nn.Conv2d(widths[0], dim, 1, bias=False), nn.GroupNorm(32, dim))
-        self.fuse = nn.Sequential(nn.Conv2d(dim, dim, 3, padding=1, bias=False), nn.GroupNorm(32, dim), nn.ReLU())
+        self.lateral = nn.Sequential(nn.Conv2d(widths[0], dim, 1, bias=False), nn.GroupNorm(norm_groups, dim))
+        self.fuse = nn.Sequential(
+            nn.Conv2d(dim, dim, 3, padding=1, bias=False), nn.GroupNorm(norm_groups, dim), nn.ReLU()
+        )
         self.mask_projection = nn.Conv2d(dim, mask_dim, 1)
 
     def forward(self, features: tuple[Tensor, ...]) -> tuple[list[Tensor], Tensor]:
