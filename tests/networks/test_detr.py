@@ -22,8 +22,8 @@ from everymask.checkpoints.layouts.rules import Layout
 from everymask.checkpoints.strict import load_strictly
 from everymask.errors import CheckpointError
 from everymask.labels import label_set
-from everymask.networks.backbones.resnet import FrozenBatchNorm
 from everymask.networks.detr import EMPTY, QUERIES_AT_ONCE, Detr
+from everymask.networks.layers.conv_norm import FrozenBatchNorm
 from parity import randomise, relative_error, shapes
 from shared import SHARED, needs_shared
 

@@ -67,6 +67,24 @@ def mask_embedder_rules(published: str, ours: str) -> tuple[Rule, ...]:
     return tuple(rename(published + f"{layer}.0.*", ours + f"{2 * layer}.*") for layer in range(3))
 
 
+def uper_head_rules(norm: str) -> tuple[Rule, ...]:
+    """The head of UPerNet and BEiT and the auxiliary one; ``norm``: the family's word for batch norm."""
+    modules = {
+        "decode_head.psp_modules.#.1.": "head.pooling.projections.#.",
+        "decode_head.bottleneck.": "head.pooling.fuse.",
+        "decode_head.lateral_convs.#.": "head.laterals.#.",
+        "decode_head.fpn_convs.#.": "head.smoothings.#.",
+        "decode_head.fpn_bottleneck.": "head.fuse.",
+        "auxiliary_head.convs.0.": "auxiliary_head.fuse.",
+    }
+    return (
+        *(rename(f"{theirs}conv.weight", f"{ours}0.weight") for theirs, ours in modules.items()),
+        *(rename(f"{theirs}{norm}.*", f"{ours}1.*") for theirs, ours in modules.items()),
+        rename("decode_head.classifier.*", "head.classifier.*"),
+        rename("auxiliary_head.classifier.*", "auxiliary_head.classifier.*"),
+    )
+
+
 def class_weights(num_labels: int, no_object: float) -> Tensor:
     """The weight of every class in the classification loss, "no object" last: (num_labels + 1,)."""
     return torch.tensor([1.0] * num_labels + [no_object])
