@@ -1,6 +1,7 @@
 """BEiT (Bao et al. 2022): a plain vision transformer whose attention knows how far apart two patches are."""
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -38,14 +39,14 @@ class BeitConfig:
 class Beit(nn.Module):
     """The backbone: tokens of one scale, the class token before those of the patches. It has no norm at its end.
 
-    ``forward`` gives the tokens after some blocks; what does more between the blocks runs them itself, with the
-    ``size`` and the ``shared_bias`` that belong to it.
+    What does more than to ``taps`` it runs the ``blocks`` itself, with the ``size`` that ``embed`` gives and the
+    ``shared_bias`` that belongs to it. ``prefix`` counts the tokens before the patches: the class token.
     """
 
     def __init__(self, config: BeitConfig) -> None:
         super().__init__()
         self.config = config
-        self.dim, self.patch = config.dim, config.patch
+        self.dim, self.patch, self.prefix = config.dim, config.patch, 1
         self.patch_embedding = nn.Conv2d(config.channels, config.dim, config.patch, stride=config.patch)
         self.class_token = nn.Parameter(torch.zeros(1, 1, config.dim))
         if config.absolute_positions:
@@ -55,21 +56,21 @@ class Beit(nn.Module):
             self.relative_positions = RelativePositions(config.window, config.heads)
         self.blocks = nn.ModuleList(BeitBlock(config) for _ in range(config.depth))
 
-    def forward(self, pixel_values: Tensor, taps: tuple[int, ...]) -> tuple[tuple[Tensor, ...], tuple[int, int]]:
-        """(B, channels, H, W) -> the tokens (B, 1 + h * w, dim) after ``taps[i]`` blocks, and (h, w).
+    def taps(self, pixel_values: Tensor, after: Collection[int]) -> tuple[tuple[Tensor, ...], tuple[int, int]]:
+        """(B, channels, H, W) -> the tokens after each number of blocks in ``after``, and (h, w) = (H, W) / patch.
 
-        0 taps the embedding. ``taps`` rise; blocks after the last of them do not run.
+        Each is (B, 1 + h * w, dim) with the class token first; 0 stands for what ``embed`` gives. They come with rising
+        numbers, whatever the order of ``after``; what lies behind the last of them is not computed. h and w are rounded
+        up: see ``embed``.
         """
         tokens, size = self.embed(pixel_values)
         bias = self.shared_bias(size)
-        tapped = [tokens] if 0 in taps else []
-        for number, block in enumerate(self.blocks, 1):
-            if number > taps[-1]:
-                break
+        found = [tokens] if 0 in after else []
+        for number, block in enumerate(self.blocks[: max(after)], 1):
             tokens = block(tokens, size, bias)
-            if number in taps:
-                tapped.append(tokens)
-        return tuple(tapped), size
+            if number in after:
+                found.append(tokens)
+        return tuple(found), size
 
     def embed(self, pixel_values: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """(B, channels, H, W) -> tokens (B, 1 + h * w, dim) and (h, w) = (H, W) / patch, rounded up.
