@@ -10,6 +10,12 @@ from torch import nn
 
 from everymask.checkpoints.layouts.parts import attention_rules, class_weights, refuse_unpublished
 from everymask.checkpoints.layouts.rules import Layout, Rule, flatten, rename, split
+from everymask.checkpoints.layouts.vit import (
+    block_rules,
+    dinov2_feed_forward_rules,
+    gated_width,
+    unpacked_gated_rules,
+)
 from everymask.errors import CheckpointError
 from everymask.networks.backbones.vit import ViT, ViTConfig
 from everymask.networks.eomt import EoMT, EoMTConfig
@@ -108,8 +114,7 @@ def _dinov2(config: Mapping[str, Any]) -> ViTConfig:
     hidden = int(dim * config.get("mlp_ratio", 4))
     return ViTConfig(
         **_common(config),
-        # A gated block has two thirds of the hidden units, rounded up to a multiple of 8.
-        feed_forward=(int(hidden * 2 / 3) + 7) // 8 * 8 if gated else hidden,
+        feed_forward=gated_width(hidden) if gated else hidden,
         grid=(config.get("image_size", 640) // config.get("patch_size", 16),) * 2,
         activation=nn.SiLU if gated else nn.GELU,
         gated=gated,
@@ -194,20 +199,10 @@ def _transformers_dinov2(gated: bool) -> tuple[tuple[Rule, ...], ...]:
         rename("embeddings.patch_embeddings.projection.*", "backbone.patch_embedding.*"),
         rename("embeddings.position_embeddings.weight", "backbone.positions"),
         rename("layernorm.*", "backbone.norm.*"),
-        *_block_rules(block),
+        *block_rules(block),
         *attention_rules(block + "attention.", ours + "attention."),
     )
-    if not gated:
-        return ((*rules, *_feed_forward_rules(block + "mlp.", expand="fc1", contract="fc2")),)
-    packed = (ours + "feed_forward.gate.*", ours + "feed_forward.expand.*")
-    return (
-        (
-            *rules,
-            split(block + "mlp.weights_in.*", packed),
-            rename(block + "mlp.weights_out.*", ours + "feed_forward.contract.*"),
-        ),
-        (*rules, *_feed_forward_rules(block + "mlp.", gate="gate_proj", expand="up_proj", contract="down_proj")),
-    )
+    return tuple((*rules, *feed_forward) for feed_forward in dinov2_feed_forward_rules(block + "mlp.", gated=gated))
 
 
 def _original_dinov2(gated: bool) -> tuple[Rule, ...]:
@@ -250,27 +245,10 @@ def _dinov3_rules(embeddings: str, block: str) -> tuple[Rule, ...]:
         rename(embeddings + "cls_token", "backbone.class_token"),
         rename(embeddings + "register_tokens", "backbone.register_tokens"),
         rename(embeddings + "patch_embeddings.*", "backbone.patch_embedding.*"),
-        *_block_rules(block),
+        *block_rules(block),
         rename(block + "attention.q_proj.*", ours + "query.*"),
         rename(block + "attention.k_proj.*", ours + "key.*"),
         rename(block + "attention.v_proj.*", ours + "value.*"),
         rename(block + "attention.o_proj.*", ours + "output.*"),
-        *_feed_forward_rules(block + "mlp.", gate="gate_proj", expand="up_proj", contract="down_proj"),
-    )
-
-
-def _block_rules(block: str) -> tuple[Rule, ...]:
-    """The norms and scales of a block in transformers' words."""
-    ours = "backbone.blocks.#."
-    return (
-        rename(block + "norm1.*", ours + "attention_norm.*"),
-        rename(block + "layer_scale1.lambda1", ours + "attention_scale"),
-        rename(block + "norm2.*", ours + "feed_forward_norm.*"),
-        rename(block + "layer_scale2.lambda1", ours + "feed_forward_scale"),
-    )
-
-
-def _feed_forward_rules(theirs: str, **names: str) -> tuple[Rule, ...]:
-    return tuple(
-        rename(f"{theirs}{name}.*", f"backbone.blocks.#.feed_forward.{ours}.*") for ours, name in names.items()
+        *unpacked_gated_rules(block + "mlp."),
     )
