@@ -172,8 +172,8 @@ def test_configs_that_do_not_fit(tmp_path: Path) -> None:
     def write(**changes: Any) -> None:
         (tmp_path / "config.json").write_text(json.dumps({**config, **changes}))
 
-    write(model_type="segformer")
-    with pytest.raises(CheckpointError, match=r'of model_type "segformer"; supported are .*mask2former, '):
+    write(model_type="sam")
+    with pytest.raises(CheckpointError, match=r'of model_type "sam"; supported are .*mask2former, '):
         load_checkpoint(tmp_path)
     write(id2label={"0": "a", "1": "b", "2": "c"})
     with pytest.raises(

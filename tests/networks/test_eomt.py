@@ -1,7 +1,6 @@
 """EoMT gives the published implementation's numbers, from every layout it is published in."""
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from transformers.models.dinov2.modeling_dinov2 import Dinov2Embeddings
 from everymask.checkpoints.layouts import eomt
 from everymask.checkpoints.strict import load_strictly
 from everymask.errors import CheckpointError
+from layout_tables import assert_equal_to_table
 from parity import relative_error
 from shared import SHARED, needs_shared
 
@@ -192,37 +192,13 @@ def test_learned_positions_are_resized_as_dinov2_does() -> None:
         torch.testing.assert_close(network.backbone._learned_positions((4, 4), (7, 5)), expected)
 
 
-def collapsed(shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, tuple[int, ...]]]:
-    """Keys with # for every index, how many of them there are, and the shape of the first."""
-    kinds: dict[str, list[tuple[int, ...]]] = {}
-    for key, shape in shapes.items():
-        kinds.setdefault(re.sub(r"\.\d+(?=\.)", ".#", key), []).append(shape)
-    return {kind: (len(found), found[0]) for kind, found in kinds.items()}
-
-
-def table(title: str) -> dict[str, tuple[int, tuple[int, ...]]]:
-    """The rows of a table of layouts.md, one for every leaf; the shape is that of the first."""
-    text = (SHARED / "checkpoints" / "layouts.md").read_text()
-    section = text.partition(title)[2].partition("\n\n\n")[0]
-    rows = {}
-    for pattern, count, shape in re.findall(r"^\| `([^`]+)` \| (\d+) \| ([\dx]+)", section, re.MULTILINE):
-        stem, _, leaves = pattern.partition("{")
-        for leaf in leaves.removesuffix("}").split(","):
-            rows[stem + leaf] = (int(count), tuple(map(int, shape.split("x"))))
-    return rows
-
-
 @needs_shared
 def test_the_published_large_network_has_the_keys_of_layouts_md() -> None:
     with torch.device("meta"):
         network, layout = eomt.build({"model_type": "eomt", "backbone": "vit_large_patch14_reg4_dinov2"}, 133)
     published = {**layout.published_shapes(network), "criterion.empty_weight": (134,)}
     assert len(published) == 460
-    found, listed = collapsed(published), table("## EoMT with DINOv2, transformers layout")
-    assert {kind: count for kind, (count, _) in found.items()} == {kind: count for kind, (count, _) in listed.items()}
-    # The shape in a row is that of its first leaf: the others' first dimension is the same.
-    for kind, (_, shape) in listed.items():
-        assert found[kind][1] in (shape, shape[:1]), kind
+    assert_equal_to_table(published, "## EoMT with DINOv2, transformers layout")
 
 
 @needs_shared

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from everymask.checkpoints.layouts import detr, eomt, mask2former, maskformer, oneformer
+from everymask.checkpoints.layouts import detr, eomt, mask2former, maskformer, oneformer, segformer
 from everymask.checkpoints.layouts.rules import Layout
 
 NUM_LABELS = 4
@@ -44,6 +44,10 @@ def queries_at_a_quarter(height: int, width: int) -> Shapes:
     queries = DECODER["num_queries"]
     size = (-(-height // 4), -(-width // 4))
     return {"class_logits": (1, queries, NUM_LABELS + 1), "mask_logits": (1, queries, *size)}
+
+
+def logits_at_a_quarter(height: int, width: int) -> Shapes:
+    return {"logits": (1, NUM_LABELS, -(-height // 4), -(-width // 4))}
 
 
 @dataclass(frozen=True)
@@ -134,6 +138,12 @@ def oneformer_case(name: str, backbone: dict[str, Any]) -> Case:
     return Case(name, build, frozenset(attention + part for part in parts))
 
 
+def segformer_case(name: str) -> Case:
+    sizes = {"hidden_sizes": [8, 16, 20, 24], "depths": [1, 2, 1, 1], "num_attention_heads": [1, 2, 5, 3]}
+    config = {**sizes, "decoder_hidden_size": 16}
+    return Case(name, lambda: segformer.build(config, NUM_LABELS), shapes=logits_at_a_quarter)
+
+
 def add_task(network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """Gives every image the task "panoptic"."""
     tokens = torch.tensor([49406, 518, 10549, 533, 1072, 24755, 49407] + [0] * 70)
@@ -153,6 +163,7 @@ CASES = [
     eomt_case("eomt-dinov3", model_type="eomt_dinov3"),
     oneformer_case("oneformer-swin", SWIN),
     oneformer_case("oneformer-dinat", DINAT),
+    segformer_case("segformer"),
 ]
 every_network = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 

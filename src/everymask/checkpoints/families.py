@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from everymask.checkpoints.layouts import detr, eomt, mask2former, maskformer, oneformer
+from everymask.checkpoints.layouts import detr, eomt, mask2former, maskformer, oneformer, segformer
 from everymask.checkpoints.layouts.rules import Layout
 from everymask.segmentation import TASKS, DepthKind, Task
 
@@ -56,5 +56,6 @@ FAMILIES: dict[str, Family] = {
     "mask2former": Family(mask2former.build),
     "maskformer": Family(maskformer.build),
     "oneformer": Family(oneformer.build),
+    "segformer": Family(segformer.build, _pixels),
 }
 """Every supported model_type."""
