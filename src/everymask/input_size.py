@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from everymask.checkpoints.catalogue import PublishedSize
 from everymask.errors import OptionError
-from everymask.preprocessing import FixedSize, Preprocessing, ShortestEdge
+from everymask.preprocessing import FitOneSide, Preprocessing, ResizeRule, ShortestEdge, WithinEdges
 
 SMALLEST = 32
 """Pixels; every network takes images of at least this size."""
@@ -29,8 +29,8 @@ def with_size(
     """The same preprocessing with images resized as ``size`` says; ``name`` is the model's, for messages.
 
     "checkpoint" leaves it as it is. "published" resizes as ``published`` says. A number is the shortest edge; the limit
-    of the longest edge is scaled with it, and where the file stretches every image to one size, or resizes none, the
-    limit is 1333 / 800 of the shortest edge.
+    of the longest edge, if any, is scaled with it, and where the file stretches every image to one size, or resizes
+    none, the limit is 1333 / 800 of the shortest edge. Sides that the file wants to be multiples remain so, rounded up.
 
     Raises OptionError for "published" where that is None, and where the checkpoint fills images up to one size, which
     is the only one its network takes.
@@ -40,15 +40,13 @@ def with_size(
         return preprocessing
     now, divisor = preprocessing.resize, preprocessing.size_divisor
     if isinstance(size, int):
-        wanted = ShortestEdge(size, _scaled_limit(now, size))
+        wanted = _edges(size, _scaled_limit(now, size), now)
     elif published is not None:
-        wanted, divisor = ShortestEdge(published.shortest, published.longest), published.divisor
+        wanted, divisor = _edges(published.shortest, published.longest, now), published.divisor
     else:
         raise OptionError(
             f"at which size {name} was measured is not known here; use size='checkpoint' or the shortest edge in pixels"
         )
-    if isinstance(now, ShortestEdge):
-        wanted = replace(wanted, round_longer=now.round_longer)
     if (wanted, divisor) == (now, preprocessing.size_divisor):
         return preprocessing
     if preprocessing.pad_to is not None:
@@ -59,7 +57,16 @@ def with_size(
     return replace(preprocessing, resize=wanted, size_divisor=divisor)
 
 
-def _scaled_limit(rule: FixedSize | ShortestEdge | None, shortest: int) -> int | None:
-    if not isinstance(rule, ShortestEdge):
+def _edges(shortest: int, longest: int | None, rule: ResizeRule | None) -> ShortestEdge | WithinEdges:
+    """The rule with these edges that rounds as ``rule`` does."""
+    if isinstance(rule, WithinEdges):
+        return WithinEdges(shortest, longest)
+    return ShortestEdge(shortest, longest, round_longer=isinstance(rule, ShortestEdge) and rule.round_longer)
+
+
+def _scaled_limit(rule: ResizeRule | None, shortest: int) -> int | None:
+    if isinstance(rule, FitOneSide):
+        return None
+    if not isinstance(rule, ShortestEdge | WithinEdges):
         return round(_LONGEST_BY_SHORTEST * shortest)
     return None if rule.longest is None else round(rule.longest / rule.shortest * shortest)
