@@ -5,11 +5,13 @@ from typing import Any
 
 from torch import nn
 
+from everymask.checkpoints.layouts.parts import refuse_unpublished
 from everymask.checkpoints.layouts.rules import Layout, Rule, rename, stack
 from everymask.errors import CheckpointError
 from everymask.networks.backbones.dinat import Dinat, DinatConfig
 from everymask.networks.backbones.resnet import ResNet, ResNetConfig
 from everymask.networks.backbones.swin import Swin, SwinConfig
+from everymask.networks.backbones.swinv2 import SwinV2, SwinV2Config
 
 
 def build_backbone(config: Mapping[str, Any], published: str) -> tuple[nn.Module, tuple[int, ...], Layout]:
@@ -22,13 +24,18 @@ def build_backbone(config: Mapping[str, Any], published: str) -> tuple[nn.Module
     if kind == "swin":
         swin = swin_config(config)
         return Swin(swin), swin.widths, _swin_layout(published)
+    if kind == "swinv2":
+        swinv2 = swinv2_config(config)
+        return SwinV2(swinv2), swinv2.widths, swinv2_layout(published)
     if kind == "resnet":
         resnet = resnet_config(config)
         return ResNet(resnet), resnet.widths, resnet_layout(published)
     if kind == "dinat":
         dinat = dinat_config(config)
         return Dinat(dinat), dinat.widths, _dinat_layout(published)
-    raise CheckpointError(f"the backbone {kind!r} is not supported; supported backbones are swin, resnet and dinat")
+    raise CheckpointError(
+        f"the backbone {kind!r} is not supported; supported backbones are swin, swinv2, resnet and dinat"
+    )
 
 
 def swin_config(config: Mapping[str, Any]) -> SwinConfig:
@@ -44,6 +51,39 @@ def swin_config(config: Mapping[str, Any]) -> SwinConfig:
         window=config.get("window_size", 7),
         patch=config.get("patch_size", 4),
         channels=config.get("num_channels", config.get("in_channels", 3)),
+        mlp_ratio=config.get("mlp_ratio", 4.0),
+        qkv_bias=config.get("qkv_bias", True),
+        norm_eps=config.get("layer_norm_eps", 1e-5),
+    )
+
+
+def swinv2_config(config: Mapping[str, Any]) -> SwinV2Config:
+    """Reads a transformers Swin v2 configuration, with that class's defaults for what it leaves out."""
+    refuse_unpublished("Swin v2", config, {"use_absolute_embeddings": False, "hidden_act": "gelu"})
+    image, patch = config.get("image_size", 224), config.get("patch_size", 4)
+    for key, value in (("image_size", image), ("patch_size", patch)):
+        if not isinstance(value, int):
+            raise CheckpointError(f"Swin v2 with {key} = {value!r} is not supported; it must be one number")
+    depths = tuple(config.get("depths", (2, 2, 6, 2)))
+    sides = tuple(image // patch // 2**stage for stage in range(len(depths)))  # of the maps it was trained with
+    if min(sides) < 1:
+        raise CheckpointError(
+            f"Swin v2 with image_size = {image} leaves its last stage nothing; {patch * 2 ** (len(depths) - 1)} is "
+            "the smallest"
+        )
+    window = config.get("window_size", 7)
+    windows = tuple(min(side, window) for side in sides)
+    pretrained = config.get("pretrained_window_sizes") or (0,) * len(depths)
+    return SwinV2Config(
+        embed_dim=config.get("embed_dim", 96),
+        depths=depths,
+        heads=tuple(config.get("num_heads", (3, 6, 12, 24))),
+        windows=windows,
+        # Nothing is beyond a window that held the whole map.
+        shifts=tuple(window // 2 if side > window else 0 for side in sides),
+        bias_ranges=tuple(max((before or now) - 1, 1) for before, now in zip(pretrained, windows, strict=True)),
+        patch=patch,
+        channels=config.get("num_channels", 3),
         mlp_ratio=config.get("mlp_ratio", 4.0),
         qkv_bias=config.get("qkv_bias", True),
         norm_eps=config.get("layer_norm_eps", 1e-5),
@@ -126,6 +166,19 @@ def _swin_layout(prefix: str) -> Layout:
             prefix + "encoder.layers.#.blocks.#.attention.self.relative_position_index",
             prefix + "swin.layernorm.weight",  # written by transformers 5, never used
             prefix + "swin.layernorm.bias",
+        ),
+    )
+
+
+def swinv2_layout(prefix: str) -> Layout:
+    """Swin v2 as transformers names it. ``prefix`` ends with a dot."""
+    attention, ours = prefix + "encoder.layers.#.blocks.#.attention.self.", "backbone.stages.#.#.attention."
+    return Layout(
+        rules=(
+            *swin_rules(prefix),
+            rename(attention + "logit_scale", ours + "logit_scale"),
+            rename(attention + "continuous_position_bias_mlp.#.*", ours + "bias.#.*"),
+            stack((attention + "query.bias", attention + "value.bias"), ours + "query_value_bias"),
         ),
     )
 

@@ -81,27 +81,10 @@ class SwinBlock(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, h, w, dim) -> the same shape."""
-        features = features + self._attend(self.attention_norm(features))
+        normed = self.attention_norm(features)
+        features = features + attend_in_windows(normed, self.attention, self.window, self.shift)
         out: Tensor = features + self.feed_forward(self.feed_forward_norm(features))
         return out
-
-    def _attend(self, normed: Tensor) -> Tensor:
-        """Pads to whole windows, shifts, attends, undoes both. Padded tokens are zeros and take part, as published."""
-        batch, height, width, dim = normed.shape
-        window, shift = self.window, self.shift
-        padded = F.pad(normed, (0, 0, 0, -width % window, 0, -height % window))
-        rows, columns = padded.shape[1] // window, padded.shape[2] // window
-        if shift:
-            padded = padded.roll((-shift, -shift), (1, 2))
-        windows = padded.view(batch, rows, window, columns, window, dim).transpose(2, 3)
-        windows = windows.reshape(batch, rows * columns, window * window, dim)
-        regions = _shift_regions(rows, columns, window, shift, normed.device) if shift else None
-        windows = self.attention(windows, regions)
-        merged = windows.view(batch, rows, columns, window, window, dim).transpose(2, 3).reshape(padded.shape)
-        if shift:
-            merged = merged.roll((shift, shift), (1, 2))
-        cropped: Tensor = merged[:, :height, :width]
-        return cropped
 
 
 class WindowAttention(nn.Module):
@@ -123,14 +106,11 @@ class WindowAttention(nn.Module):
         batch, count, tokens, _ = windows.shape
         index = relative_position_index(self.window).to(windows.device)
         bias = self.relative_position_bias[index].permute(2, 0, 1)  # (heads, n, n)
-        mask = bias.expand(count, -1, -1, -1)  # (N, heads, n, n)
-        if regions is not None:
-            apart = regions[:, None, :, None] != regions[:, None, None, :]  # (N, 1, n, n)
-            mask = mask.masked_fill(apart, -100.0)
         # Windows and heads share a dimension, so that one mask serves every image of the batch.
         qkv = self.qkv(windows).view(batch, count, tokens, 3, self.heads, -1)
         query, key, value = qkv.permute(3, 0, 1, 4, 2, 5).flatten(2, 3)  # each (B, N * heads, n, dim / heads)
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask.flatten(0, 1).to(query.dtype))
+        mask = window_mask(bias, count, regions, apart=-100.0).to(query.dtype)
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         merged = attended.view(batch, count, self.heads, tokens, -1).transpose(2, 3).flatten(3)
         out: Tensor = self.output(merged)
         return out
@@ -146,11 +126,48 @@ class PatchMerging(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, h, w, dim) -> (B, ceil(h / 2), ceil(w / 2), 2 dim)."""
-        height, width = features.shape[1:3]
-        padded = F.pad(features, (0, 0, 0, width % 2, 0, height % 2))
-        corners = [padded[:, row::2, column::2] for column in (0, 1) for row in (0, 1)]
-        out: Tensor = self.reduction(self.norm(torch.cat(corners, -1)))
+        out: Tensor = self.reduction(self.norm(neighbours_as_channels(features)))
         return out
+
+
+def neighbours_as_channels(features: Tensor) -> Tensor:
+    """(B, h, w, dim) -> (B, ceil(h / 2), ceil(w / 2), 4 dim): four neighbours side by side, zeros beyond the border."""
+    height, width = features.shape[1:3]
+    padded = F.pad(features, (0, 0, 0, width % 2, 0, height % 2))
+    return torch.cat([padded[:, row::2, column::2] for column in (0, 1) for row in (0, 1)], -1)
+
+
+def attend_in_windows(features: Tensor, attention: nn.Module, window: int, shift: int) -> Tensor:
+    """Pads ``features`` (B, h, w, dim) to whole windows, shifts, attends, undoes both; returns the same shape.
+
+    ``attention`` takes windows (B, N, n, dim) and the regions that may not look at each other, (N, n) int or None.
+    Padded tokens are zeros and take part, as published.
+    """
+    batch, height, width, dim = features.shape
+    padded = F.pad(features, (0, 0, 0, -width % window, 0, -height % window))
+    rows, columns = padded.shape[1] // window, padded.shape[2] // window
+    if shift:
+        padded = padded.roll((-shift, -shift), (1, 2))
+    windows = padded.view(batch, rows, window, columns, window, dim).transpose(2, 3)
+    windows = windows.reshape(batch, rows * columns, window * window, dim)
+    regions = _shift_regions(rows, columns, window, shift, features.device) if shift else None
+    windows = attention(windows, regions)
+    merged = windows.view(batch, rows, columns, window, window, dim).transpose(2, 3).reshape(padded.shape)
+    if shift:
+        merged = merged.roll((shift, shift), (1, 2))
+    cropped: Tensor = merged[:, :height, :width]
+    return cropped
+
+
+def window_mask(bias: Tensor, count: int, regions: Tensor | None, *, apart: float) -> Tensor:
+    """What is added to the scores of ``count`` windows: ``bias`` (heads, n, n) -> (count * heads, n, n).
+
+    ``apart`` comes on top where two tokens are of different ``regions`` (count, n).
+    """
+    if regions is None:
+        return bias.expand(count, -1, -1, -1).flatten(0, 1)
+    differ = regions[:, None, :, None] != regions[:, None, None, :]  # (N, 1, n, n)
+    return torch.where(differ, bias + apart, bias).flatten(0, 1)
 
 
 @lru_cache(maxsize=8)
