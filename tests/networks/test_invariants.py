@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from everymask.checkpoints.layouts import detr, eomt, mask2former, maskformer, oneformer, segformer
+from everymask.checkpoints.layouts import detr, eomt, mask2former, maskformer, oneformer, segformer, upernet
 from everymask.checkpoints.layouts.rules import Layout
 
 NUM_LABELS = 4
@@ -34,6 +34,7 @@ DINAT = {
     "dilations": [[2], [1, 3], [1], [2]],
     "layer_scale_init_value": 0.5,
 }
+CONVNEXT = {"model_type": "convnext", "hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 2, 1]}
 BASIC = {"model_type": "resnet", "embedding_size": 8, "hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 2, 1]}
 
 
@@ -48,6 +49,10 @@ def queries_at_a_quarter(height: int, width: int) -> Shapes:
 
 def logits_at_a_quarter(height: int, width: int) -> Shapes:
     return {"logits": (1, NUM_LABELS, -(-height // 4), -(-width // 4))}
+
+
+def logits_at_full_size(height: int, width: int) -> Shapes:
+    return {"logits": (1, NUM_LABELS, height, width)}
 
 
 @dataclass(frozen=True)
@@ -144,6 +149,11 @@ def segformer_case(name: str) -> Case:
     return Case(name, lambda: segformer.build(config, NUM_LABELS), shapes=logits_at_a_quarter)
 
 
+def upernet_case(name: str, backbone: dict[str, Any]) -> Case:
+    config = {"hidden_size": 16, "auxiliary_channels": 8, "backbone_config": backbone}
+    return Case(name, lambda: upernet.build(config, NUM_LABELS), shapes=logits_at_full_size)
+
+
 def add_task(network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """Gives every image the task "panoptic"."""
     tokens = torch.tensor([49406, 518, 10549, 533, 1072, 24755, 49407] + [0] * 70)
@@ -164,6 +174,9 @@ CASES = [
     oneformer_case("oneformer-swin", SWIN),
     oneformer_case("oneformer-dinat", DINAT),
     segformer_case("segformer"),
+    upernet_case("upernet-convnext", CONVNEXT),
+    upernet_case("upernet-swin", SWIN),
+    upernet_case("upernet-resnet", {**BASIC, "layer_type": "basic"}),
 ]
 every_network = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from everymask.checkpoints.layouts import detr, eomt, mask2former, maskformer, oneformer, segformer
+from everymask.checkpoints.layouts import detr, eomt, mask2former, maskformer, oneformer, segformer, upernet
 from everymask.checkpoints.layouts.rules import Layout
 from everymask.segmentation import TASKS, DepthKind, Task
 
@@ -57,5 +57,6 @@ FAMILIES: dict[str, Family] = {
     "maskformer": Family(maskformer.build),
     "oneformer": Family(oneformer.build),
     "segformer": Family(segformer.build, _pixels),
+    "upernet": Family(upernet.build, _pixels),
 }
 """Every supported model_type."""

@@ -8,6 +8,7 @@ from torch import nn
 from everymask.checkpoints.layouts.parts import refuse_unpublished
 from everymask.checkpoints.layouts.rules import Layout, Rule, rename, stack
 from everymask.errors import CheckpointError
+from everymask.networks.backbones.convnext import ConvNeXt, ConvNeXtConfig
 from everymask.networks.backbones.dinat import Dinat, DinatConfig
 from everymask.networks.backbones.resnet import ResNet, ResNetConfig
 from everymask.networks.backbones.swin import Swin, SwinConfig
@@ -33,8 +34,11 @@ def build_backbone(config: Mapping[str, Any], published: str) -> tuple[nn.Module
     if kind == "dinat":
         dinat = dinat_config(config)
         return Dinat(dinat), dinat.widths, _dinat_layout(published)
+    if kind == "convnext":
+        convnext = convnext_config(config)
+        return ConvNeXt(convnext), convnext.widths, _convnext_layout(published)
     raise CheckpointError(
-        f"the backbone {kind!r} is not supported; supported backbones are swin, swinv2, resnet and dinat"
+        f"the backbone {kind!r} is not supported; supported backbones are swin, swinv2, resnet, dinat and convnext"
     )
 
 
@@ -134,6 +138,23 @@ def dinat_config(config: Mapping[str, Any]) -> DinatConfig:
     )
 
 
+def convnext_config(config: Mapping[str, Any]) -> ConvNeXtConfig:
+    """Reads a transformers ConvNeXt configuration, with that class's defaults for what it leaves out."""
+    refuse_unpublished("ConvNeXt", config, {"hidden_act": "gelu", "patch_size": 4, "num_stages": 4})
+    widths, depths = config.get("hidden_sizes", (96, 192, 384, 768)), config.get("depths", (3, 3, 9, 3))
+    if not len(widths) == len(depths) == 4:
+        raise CheckpointError(
+            f"the ConvNeXt backbone has {len(widths)} hidden_sizes and {len(depths)} depths; give each of its 4 "
+            "stages one"
+        )
+    return ConvNeXtConfig(
+        widths=tuple(widths),
+        depths=tuple(depths),
+        channels=config.get("num_channels", 3),
+        layer_scale=(config.get("layer_scale_init_value", 1e-6) or 0.0) > 0,  # some files say null
+    )
+
+
 def swin_rules(prefix: str) -> tuple[Rule, ...]:
     """Swin up to the norms of its stages, which each family names in its own way. ``prefix`` ends with a dot."""
     block = prefix + "encoder.layers.#.blocks.#."
@@ -221,6 +242,33 @@ def _dinat_layout(prefix: str) -> Layout:
             rename(block + "layer_scale_parameters", ours + "layer_scale"),
             rename(prefix + "encoder.levels.#.downsample.reduction.weight", "backbone.downsamplers.#.reduction.weight"),
             rename(prefix + "encoder.levels.#.downsample.norm.*", "backbone.downsamplers.#.norm.*"),
+            *norms,
+        ),
+    )
+
+
+def _convnext_layout(prefix: str) -> Layout:
+    stages = prefix + "encoder.stages."
+    layer, ours = stages + "#.layers.#.", "backbone.stages.#.#."
+    # The file has each downsampling with the stage after it, and counts the stages of the norms from 1.
+    downsamplers = (
+        rename(f"{stages}{stage + 1}.downsampling_layer.{index}.*", f"backbone.downsamplers.{stage}.{name}.*")
+        for stage in range(3)
+        for index, name in enumerate(("norm", "reduction"))
+    )
+    norms = (
+        rename(prefix + f"hidden_states_norms.stage{stage + 1}.*", f"backbone.norms.{stage}.*") for stage in range(4)
+    )
+    return Layout(
+        rules=(
+            rename(prefix + "embeddings.patch_embeddings.*", "backbone.patch_embedding.*"),
+            rename(prefix + "embeddings.layernorm.*", "backbone.patch_norm.*"),
+            rename(layer + "dwconv.*", ours + "convolution.*"),
+            rename(layer + "layernorm.*", ours + "norm.*"),
+            rename(layer + "pwconv1.*", ours + "feed_forward.expand.*"),
+            rename(layer + "pwconv2.*", ours + "feed_forward.contract.*"),
+            rename(layer + "layer_scale_parameter", ours + "layer_scale"),
+            *downsamplers,
             *norms,
         ),
     )
