@@ -1,0 +1,78 @@
+"""SegFormer-B0 on 512 x 512 pixels, as nvidia/segformer-b0-finetuned-ade-512-512 sees them, against transformers.
+
+    python benchmarks/segformer.py
+
+Both have the same random weights and see the same pixels; the logits must agree. Times are medians of runs that take
+turns; the first of each is not counted.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from transformers import SegformerConfig, SegformerForSemanticSegmentation
+
+from everymask.checkpoints.layouts import segformer
+from everymask.checkpoints.strict import load_strictly
+from everymask.geometry import Size
+
+NUM_LABELS = 150
+
+
+def reference() -> nn.Module:
+    """transformers' network; its configuration is that of B0 where nothing else is said."""
+    return SegformerForSemanticSegmentation(SegformerConfig(num_labels=NUM_LABELS)).eval()
+
+
+def same_network(theirs: nn.Module) -> nn.Module:
+    """Ours with their weights, by way of the file they write."""
+    with tempfile.TemporaryDirectory() as folder:
+        theirs.save_pretrained(folder)
+        config = json.loads((Path(folder) / "config.json").read_text())
+        network, layout = segformer.build(config, NUM_LABELS)
+        load_strictly(network, layout, load_file(Path(folder) / "model.safetensors"))
+    return network.eval()
+
+
+def seconds(function: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--height", type=int, default=512)
+    parser.add_argument("--width", type=int, default=512)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=15)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(0)
+    size = Size(arguments.height, arguments.width)
+    theirs = reference()
+    ours = same_network(theirs)
+    pixel_values = torch.randn(1, 3, *size)
+    with torch.inference_mode():
+        expected = theirs(pixel_values).logits
+        difference = (ours(pixel_values).logits - expected).abs().max() / expected.abs().max()
+        mine, other = [], []
+        for _ in range(arguments.repeats):
+            mine.append(seconds(lambda: ours(pixel_values)))
+            other.append(seconds(lambda: theirs(pixel_values)))
+    time_here, time_there = statistics.median(mine), statistics.median(other)
+    print(f"SegFormer-B0, {size.height} x {size.width}, float32, {arguments.threads} threads")
+    print(f"everymask:    {time_here:7.3f} s   {time_there / time_here:5.1f}x")
+    print(f"transformers: {time_there:7.3f} s")
+    print(f"the logits differ by {difference:.1e} of the largest")
+
+
+if __name__ == "__main__":
+    main()
