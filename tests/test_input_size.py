@@ -13,7 +13,7 @@ from everymask.checkpoints.catalogue import PublishedSize, catalogue
 from everymask.errors import OptionError
 from everymask.geometry import Size
 from everymask.input_size import check_size, with_size
-from everymask.preprocessing import FixedSize, Preprocessing, ShortestEdge
+from everymask.preprocessing import FitOneSide, FixedSize, Preprocessing, ShortestEdge, WithinEdges
 from shared import SHARED, needs_shared
 
 AS_FILE = Preprocessing.from_config(
@@ -42,6 +42,8 @@ def test_published_is_the_size_of_the_paper():
         (ShortestEdge(512, None), 640, ShortestEdge(640, None)),
         (FixedSize(Size(384, 384)), 800, ShortestEdge(800, 1333)),  # there is none: 800 / 1333
         (None, 600, ShortestEdge(600, 1000)),
+        (WithinEdges(896, 3584), 448, WithinEdges(448, 1792)),  # rounds as before
+        (FitOneSide(Size(518, 518), 14), 252, ShortestEdge(252, None)),
     ],
 )
 def test_a_number_is_the_shortest_edge(rule, size, expected):
@@ -56,6 +58,40 @@ def test_the_input_has_about_the_size_that_was_asked_for(height, width, size):
     assert all(side % 32 == 0 for side in resized)
     assert min(resized) < size + 32
     assert max(resized) < size * 1333 / 800 + 33
+
+
+@settings(max_examples=50, deadline=None, derandomize=True)
+@given(
+    height=st.integers(1, 3000),
+    width=st.integers(1, 3000),
+    size=st.integers(32, 700),
+    multiple=st.sampled_from([14, 32]),
+    keep=st.booleans(),
+)
+def test_multiples_that_the_file_wants_remain(height, width, size, multiple, keep):
+    file = {"size": 384, "ensure_multiple_of": multiple, "keep_aspect_ratio": keep}
+    preprocessing = Preprocessing.from_config({"image_processor_type": "DPTImageProcessor", **file})
+    resized = with_size(preprocessing, size, None, "m").geometry(Size(height, width)).resized
+    assert all(side % multiple == 0 for side in resized)
+    assert min(resized) < size + multiple
+    if keep:
+        assert min(resized) >= size
+    assert with_size(preprocessing, "checkpoint", None, "m") is preprocessing
+
+
+def test_padding_to_multiples_goes_with_every_size():
+    file = {"do_resize": False, "do_pad": True, "size_divisor": 14}
+    preprocessing = Preprocessing.from_config({"image_processor_type": "DPTImageProcessor", **file})
+    geometry = with_size(preprocessing, 200, None, "m").geometry(Size(300, 400))
+    assert (geometry.resized, geometry.padded, geometry.offset) == ((200, 266), (210, 266), (5, 0))
+
+
+def test_windows_are_no_larger_than_an_image_at_another_size():
+    file = {"size": {"shortest_edge": 896, "longest_edge": 3584}, "window": [896, 896], "stride": [512, 512]}
+    preprocessing = Preprocessing.from_config({"image_processor_type": "ViTAdapterImageProcessor", **file})
+    assert with_size(preprocessing, "published", PublishedSize(896, 3584, 32), "m") is preprocessing
+    geometry = with_size(preprocessing, 448, None, "m").geometry(Size(300, 400))
+    assert (geometry.resized, geometry.padded, geometry.windows) == ((448, 608), (448, 608), ((0, 0),))
 
 
 @pytest.mark.parametrize("size", ["Published", "", "800", "1e3", 31, 0, -800, 800.0, True, None])

@@ -191,9 +191,10 @@ def _vit_adapter(config: Config) -> Preprocessing:
     size = config.get("size")
     if not isinstance(size, Mapping) or fields.present(size) != {"shortest_edge", "longest_edge"}:
         raise fields.wrong(config, "size", "{shortest_edge, longest_edge}")
+    edges = WithinEdges(fields.integer(size, "shortest_edge"), fields.integer(size, "longest_edge"))
     return replace(
         _colors(config, _IMAGENET),
-        resize=WithinEdges(fields.integer(size, "shortest_edge"), fields.integer(size, "longest_edge")),
+        resize=edges if _resizes(config) else None,
         resample=None,
         size_divisor=fields.integer(config, "size_divisor", 32),
         tiling=Tiling(fields.sides(config, "window"), fields.sides(config, "stride")),

@@ -21,10 +21,9 @@ from everymask.errors import CheckpointError, ImageError
 from everymask.geometry import Geometry, Size
 from everymask.images import read_image
 from everymask.preprocessing import FixedSize, Preprocessing, ShortestEdge, prepare
+from shared import SHARED, needs_shared
 
-SHARED = Path(__file__).parents[2] / "shared"
 CONFIGS = SHARED / "checkpoints" / "configs"
-needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared folder beside the repository is missing")
 
 ORACLES = {
     "Mask2FormerImageProcessor": Mask2FormerImageProcessorPil,
