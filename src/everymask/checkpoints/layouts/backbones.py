@@ -6,8 +6,9 @@ from typing import Any
 from torch import nn
 
 from everymask.checkpoints.layouts.parts import refuse_unpublished
-from everymask.checkpoints.layouts.rules import Layout, Rule, rename, stack
+from everymask.checkpoints.layouts.rules import Layout, Rule, flatten, rename, stack
 from everymask.errors import CheckpointError
+from everymask.networks.backbones.beit import BeitConfig
 from everymask.networks.backbones.convnext import ConvNeXt, ConvNeXtConfig
 from everymask.networks.backbones.dinat import Dinat, DinatConfig
 from everymask.networks.backbones.resnet import ResNet, ResNetConfig
@@ -151,7 +152,38 @@ def convnext_config(config: Mapping[str, Any]) -> ConvNeXtConfig:
         widths=tuple(widths),
         depths=tuple(depths),
         channels=config.get("num_channels", 3),
-        layer_scale=(config.get("layer_scale_init_value", 1e-6) or 0.0) > 0,  # some files say null
+        layer_scale=(config.get("layer_scale_init_value", 1e-6) or 0.0) > 0,  # null means none, as 0 does
+    )
+
+
+def beit_config(config: Mapping[str, Any]) -> BeitConfig:
+    """Reads a transformers BEiT configuration, with that class's defaults for what it leaves out."""
+    refuse_unpublished("BEiT", config, {"hidden_act": "gelu", "use_mask_token": False, "use_mean_pooling": True})
+    image, patch = config.get("image_size", 224), config.get("patch_size", 16)
+    for key, value in (("image_size", image), ("patch_size", patch)):
+        if not isinstance(value, int):
+            raise CheckpointError(f"BEiT with {key} = {value!r} is not supported; it must be one number")
+    layer_scale = config.get("layer_scale_init_value", 0.1)
+    if not layer_scale > 0:
+        raise CheckpointError(f"BEiT with layer_scale_init_value = {layer_scale} is not supported; it must be above 0")
+    block = config.get("use_relative_position_bias", False)
+    shared = config.get("use_shared_relative_position_bias", False)
+    if block and shared:
+        raise CheckpointError(
+            "BEiT with use_relative_position_bias and use_shared_relative_position_bias is not supported; choose one"
+        )
+    return BeitConfig(
+        dim=config.get("hidden_size", 768),
+        depth=config.get("num_hidden_layers", 12),
+        heads=config.get("num_attention_heads", 12),
+        feed_forward=config.get("intermediate_size", 3072),
+        patch=patch,
+        window=(image // patch, image // patch),
+        relative_positions="block" if block else "shared" if shared else None,
+        absolute_positions=config.get("use_absolute_position_embeddings", False),
+        norm_eps=config.get("layer_norm_eps", 1e-12),
+        layer_scale=layer_scale,
+        channels=config.get("num_channels", 3),
     )
 
 
@@ -271,4 +303,33 @@ def _convnext_layout(prefix: str) -> Layout:
             *downsamplers,
             *norms,
         ),
+    )
+
+
+def beit_layout(prefix: str) -> Layout:
+    """BEiT as transformers names it. ``prefix`` ends with a dot."""
+    block, ours = prefix + "encoder.layer.#.", "backbone.blocks.#."
+    attention, our_attention = block + "attention.attention.", ours + "attention."
+    weights = tuple(attention + f"{part}.weight" for part in ("query", "key", "value"))
+    relative = "relative_position_bias.relative_position_"
+    return Layout(
+        rules=(
+            rename(prefix + "embeddings.cls_token", "backbone.class_token"),
+            flatten(prefix + "embeddings.position_embeddings", "backbone.positions"),
+            rename(prefix + "embeddings.patch_embeddings.projection.*", "backbone.patch_embedding.*"),
+            rename(prefix + "encoder." + relative + "bias_table", "backbone.relative_positions.table"),
+            rename(block + "layernorm_before.*", ours + "attention_norm.*"),
+            stack(weights, our_attention + "qkv.weight"),
+            rename(attention + "query.bias", our_attention + "query_bias"),
+            rename(attention + "value.bias", our_attention + "value_bias"),
+            rename(attention + relative + "bias_table", ours + "relative_positions.table"),
+            rename(block + "attention.output.dense.*", our_attention + "output.*"),
+            rename(block + "lambda_1", ours + "attention_scale"),
+            rename(block + "layernorm_after.*", ours + "feed_forward_norm.*"),
+            rename(block + "intermediate.dense.*", ours + "feed_forward.expand.*"),
+            rename(block + "output.dense.*", ours + "feed_forward.contract.*"),
+            rename(block + "lambda_2", ours + "feed_forward_scale"),
+        ),
+        # old files count pairs of patches, for the size they were trained at
+        leftovers=(prefix + "encoder." + relative + "index", attention + relative + "index"),
     )
