@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from everymask.errors import OptionError
 from everymask.geometry import Size
 from everymask.labels import LabelSet
 from everymask.runs import Runs
@@ -22,6 +23,12 @@ TASKS: tuple[Task, ...] = ("panoptic", "instance", "semantic")
 
 DepthKind = Literal["metric", "relative"]
 """Metric depth is in metres, larger is farther. Relative depth is an inverse depth without a unit: larger is nearer."""
+
+DEPTH_UNITS: dict[DepthKind, str | None] = {"metric": "m", "relative": None}
+
+DepthDrawing = Literal["shade", "order", "map"]
+"""How depth shows in a drawing: in the lightness of the segments, in what is on top, or alone and in colour."""
+DEPTH_DRAWINGS: tuple[DepthDrawing, ...] = ("shade", "order", "map")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,24 +128,43 @@ class Segmentation:
             label_map[segment.mask] = segment.label_id
         return label_map
 
-    def draw(self, *, legend: bool = False) -> "Image":
+    def draw(self, *, legend: bool = False, depth: DepthDrawing | None = None) -> "Image":
         """The image with its segments in colour: an RGB picture of the original size, larger when it has a legend.
 
         A label has the same colour in every picture; its instances are shades of it. Where masks overlap the higher
         score is on top. The legend, beside or below the image, gives every label's colour, its number of segments and
-        its share of the image's area. Raises OptionError when ``image`` is None.
+        its share of the image's area.
+
+        ``depth`` brings in the depth of a result that has it: "shade" gives every pixel of a segment a lightness by
+        its depth, nearer is lighter; "order" puts the nearer segment (by its median) on top where masks overlap; "map"
+        draws the depth alone, nearer is brighter, with the image left out. The legend of "shade" and "map" has a bar
+        of depths, in metres where they are. A result of depth alone is drawn as "map".
+
+        Raises OptionError when ``image`` is None and the drawing shows it, and for a ``depth`` that this result cannot
+        have: it has no depth, no segments to shade, or no masks that overlap.
         """
         from everymask.drawing import draw
 
-        return draw(self, legend=legend)
+        return draw(self, legend=legend, depth=depth)
 
     def save(self, folder: str | Path, formats: Sequence[str], stem: str = "image") -> list[Path]:
         """Saves the result as files of ``folder`` that start with ``stem``, and returns their paths.
 
-        ``formats`` are any of "overlay", "panoptic-png", "coco", "masks" and "json"; ``everymask.formats.save`` says
-        which files each makes. Nothing is ever half-written. Raises OptionError for an unknown format, one that cannot
-        hold this result, a stem that is no file name, and a folder that cannot be written.
+        ``formats`` are any of "overlay", "panoptic-png", "coco", "masks" and "json", and for a result with depth
+        "depth-png", "depth-tiff" and "depth-npz"; ``everymask.formats.save`` says which files each makes. Nothing is
+        ever half-written. Raises OptionError for an unknown format, one that cannot hold this result, a stem that is
+        no file name, and a folder that cannot be written.
         """
         from everymask.formats import save
 
         return save(self, folder, formats, stem)
+
+
+def depth_of(result: Segmentation, wish: str) -> tuple[NDArray[np.float32], DepthKind]:
+    """The depth of a result and its kind. Raises OptionError, saying that ``wish`` needs it, when there is none."""
+    if result.depth is None or result.depth_kind is None:
+        raise OptionError(
+            f"{wish} needs depth, and this result has none: load a model that gives depth, alone or beside another as "
+            'in everymask.load(name, depth="Intel/dpt-large")'
+        )
+    return result.depth, result.depth_kind
