@@ -9,7 +9,7 @@ from pathlib import Path
 
 from everymask.atomic import Content, ready_folder, write
 from everymask.errors import OptionError
-from everymask.formats import coco, json_summary, masks, overlay, panoptic_png
+from everymask.formats import coco, depth_npz, depth_png, depth_tiff, json_summary, masks, overlay, panoptic_png
 from everymask.segmentation import Segmentation
 
 FORMATS: dict[str, Callable[[Segmentation, str], dict[str, Content]]] = {
@@ -18,6 +18,9 @@ FORMATS: dict[str, Callable[[Segmentation, str], dict[str, Content]]] = {
     "coco": coco.encode,
     "masks": masks.encode,
     "json": json_summary.encode,
+    "depth-png": depth_png.encode,
+    "depth-tiff": depth_tiff.encode,
+    "depth-npz": depth_npz.encode,
 }
 
 
@@ -26,11 +29,17 @@ def save(result: Segmentation, folder: str | Path, formats: Sequence[str], stem:
 
     Every name starts with ``stem``:
 
-    - "overlay": ``{stem}.overlay.png``, the picture with its segments and legend
+    - "overlay": ``{stem}.overlay.png``, the picture with its segments and legend; of depth alone, its colour drawing
     - "panoptic-png": ``{stem}.panoptic.png`` and ``{stem}.panoptic.json``, the COCO panoptic format
     - "coco": ``{stem}.coco.json``, COCO annotations with run-length encoded masks
     - "masks": the folder ``{stem}.masks``, a black and white PNG per segment such as ``001-car.png``
     - "json": ``{stem}.segments.json``, the segments for programs (schema: everymask.formats.json_summary)
+    - "depth-png": ``{stem}.depth.png``, the depth in 16 bits, and ``{stem}.depth.json``, its kind, unit and scale
+    - "depth-tiff": ``{stem}.depth.tiff``, the depth as 32-bit floating point numbers
+    - "depth-npz": ``{stem}.depth.npz``, numpy arrays ``depth``, ``kind`` and ``unit``
+
+    The depth formats need a result with depth; "panoptic-png", "coco" and "masks" need one with segments. The module of
+    each format has the function that reads it back.
 
     Files of an earlier save are replaced. Every format is encoded before the first byte is written, and every file or
     folder gets its name only when it is complete, so what is found under these names is never half a file.

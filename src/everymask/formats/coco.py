@@ -6,6 +6,7 @@ from typing import Any
 
 from everymask.atomic import Content
 from everymask.errors import DataError
+from everymask.formats.requirements import require_segments
 from everymask.geometry import Size
 from everymask.labels import LabelSet
 from everymask.runs import Runs
@@ -17,7 +18,10 @@ def encode(result: Segmentation, stem: str) -> dict[str, Content]:
 
     An annotation has id (the segment's), image_id, category_id (the label's index), segmentation (size and compressed
     counts), bbox, area, iscrowd and, unless semantic, score: the annotations are also valid COCO results.
+
+    Raises OptionError for a result of depth alone.
     """
+    require_segments(result, "coco")
     image = image_entry(result, stem)
     annotations: list[dict[str, object]] = []
     for segment in result.segments:

@@ -10,13 +10,18 @@ from PIL import Image
 
 from everymask.atomic import Content
 from everymask.errors import DataError
+from everymask.formats.requirements import require_segments
 from everymask.segmentation import Segmentation
 
 LONGEST_NAME = 100  # bytes of a label in a file name; file systems take 255 in all
 
 
 def encode(result: Segmentation, stem: str) -> dict[str, Content]:
-    """The folder ``{stem}.masks`` with a 1-bit PNG per segment: its id, its label and ".png", as in ``001-car.png``."""
+    """The folder ``{stem}.masks`` with a 1-bit PNG per segment: its id, its label and ".png", as in ``001-car.png``.
+
+    Raises OptionError for a result of depth alone.
+    """
+    require_segments(result, "masks")
     files = {}
     for segment in result.segments:
         png = io.BytesIO()

@@ -11,6 +11,7 @@ from PIL import Image
 from everymask.atomic import Content
 from everymask.errors import DataError, OptionError
 from everymask.formats.coco import categories, image_entry
+from everymask.formats.requirements import require_segments
 from everymask.segmentation import Segmentation
 
 
@@ -21,8 +22,10 @@ def encode(result: Segmentation, stem: str) -> dict[str, Content]:
     the one that panopticapi reads: "images", "categories" and one entry in "annotations", whose "segments_info" gives
     every segment's id, category_id (the label's index), isthing, area, bbox, iscrowd and, unless semantic, score.
 
-    Raises OptionError for instance results: their masks may overlap, which a map of ids cannot hold.
+    Raises OptionError for instance results, whose masks may overlap, which a map of ids cannot hold, and for a result
+    of depth alone.
     """
+    require_segments(result, "panoptic-png")
     if result.id_map is None:
         raise OptionError(
             f"panoptic-png holds one segment per pixel, and {result.task} masks may overlap; save as coco or masks"
