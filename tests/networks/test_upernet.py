@@ -104,7 +104,7 @@ head_configs = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=24, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=18, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     backbone=st.one_of(convnext_configs, swin_configs, resnet_configs),
     sizes=head_configs,
