@@ -9,8 +9,10 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from everymask.checkpoints.layouts import detr, eomt, mask2former, maskformer, oneformer, segformer, upernet
+from everymask.checkpoints.layouts import beit, detr, eomt, mask2former, maskformer, oneformer, segformer, upernet
+from everymask.checkpoints.layouts.backbones import beit_config
 from everymask.checkpoints.layouts.rules import Layout
+from everymask.networks.backbones.beit import BeitBlock
 
 NUM_LABELS = 4
 DECODER = {
@@ -154,6 +156,16 @@ def upernet_case(name: str, backbone: dict[str, Any]) -> Case:
     return Case(name, lambda: upernet.build(config, NUM_LABELS), shapes=logits_at_full_size)
 
 
+def beit_case(name: str, **changes: Any) -> Case:
+    sizes = {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 48}
+    heads = {"out_indices": [1, 2, 3, 4], "auxiliary_channels": 16}
+    config = {**sizes, **heads, "image_size": 64, "use_relative_position_bias": True, **changes}
+    # No map is taken after the last block.
+    last = BeitBlock(beit_config(config))
+    idle = frozenset(f"backbone.blocks.3.{parameter}" for parameter, _ in last.named_parameters())
+    return Case(name, lambda: beit.build(config, NUM_LABELS), idle, logits_at_a_quarter)
+
+
 def add_task(network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """Gives every image the task "panoptic"."""
     tokens = torch.tensor([49406, 518, 10549, 533, 1072, 24755, 49407] + [0] * 70)
@@ -174,6 +186,13 @@ CASES = [
     oneformer_case("oneformer-swin", SWIN),
     oneformer_case("oneformer-dinat", DINAT),
     segformer_case("segformer"),
+    beit_case("beit"),
+    beit_case(
+        "beit-shared-positions",
+        use_relative_position_bias=False,
+        use_shared_relative_position_bias=True,
+        use_absolute_position_embeddings=True,
+    ),
     upernet_case("upernet-convnext", CONVNEXT),
     upernet_case("upernet-swin", SWIN),
     upernet_case("upernet-resnet", {**BASIC, "layer_type": "basic"}),

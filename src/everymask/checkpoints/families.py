@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from everymask.checkpoints.layouts import detr, eomt, mask2former, maskformer, oneformer, segformer, upernet
+from everymask.checkpoints.layouts import beit, detr, eomt, mask2former, maskformer, oneformer, segformer, upernet
 from everymask.checkpoints.layouts.rules import Layout
 from everymask.segmentation import TASKS, DepthKind, Task
 
@@ -50,6 +50,7 @@ def _eomt_preprocessor(config: Config, tasks: tuple[Task, ...] | None) -> Config
 
 
 FAMILIES: dict[str, Family] = {
+    "beit": Family(beit.build, _pixels),
     "detr": Family(detr.build),
     "eomt": Family(eomt.build, preprocessor=_eomt_preprocessor),
     "eomt_dinov3": Family(eomt.build, preprocessor=_eomt_preprocessor),
