@@ -9,7 +9,17 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from everymask.checkpoints.layouts import beit, detr, eomt, mask2former, maskformer, oneformer, segformer, upernet
+from everymask.checkpoints.layouts import (
+    beit,
+    depth_anything,
+    detr,
+    eomt,
+    mask2former,
+    maskformer,
+    oneformer,
+    segformer,
+    upernet,
+)
 from everymask.checkpoints.layouts.backbones import beit_config
 from everymask.checkpoints.layouts.rules import Layout
 from everymask.networks.backbones.beit import BeitBlock
@@ -55,6 +65,10 @@ def logits_at_a_quarter(height: int, width: int) -> Shapes:
 
 def logits_at_full_size(height: int, width: int) -> Shapes:
     return {"logits": (1, NUM_LABELS, height, width)}
+
+
+def depth_at_full_size(height: int, width: int) -> Shapes:
+    return {"depth": (1, height, width)}
 
 
 @dataclass(frozen=True)
@@ -166,6 +180,24 @@ def beit_case(name: str, **changes: Any) -> Case:
     return Case(name, lambda: beit.build(config, NUM_LABELS), idle, logits_at_a_quarter)
 
 
+def depth_anything_case(name: str, **changes: Any) -> Case:
+    backbone = {"model_type": "dinov2", "hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 2}
+    config = {
+        "backbone_config": {**backbone, "image_size": 70, "out_indices": [1, 2, 3, 4]},
+        "neck_hidden_sizes": [8, 16, 24, 32],
+        "fusion_hidden_size": 16,
+        **changes,
+    }
+
+    def build() -> tuple[nn.Module, Layout]:
+        network, layout = depth_anything.build(config, 0)
+        # A fresh head may see nothing but what a ReLU takes away.
+        torch.nn.init.constant_(network.head.predict.bias, 0.5)
+        return network, layout
+
+    return Case(name, build, shapes=depth_at_full_size)
+
+
 def add_task(network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """Gives every image the task "panoptic"."""
     tokens = torch.tensor([49406, 518, 10549, 533, 1072, 24755, 49407] + [0] * 70)
@@ -196,6 +228,8 @@ CASES = [
     upernet_case("upernet-convnext", CONVNEXT),
     upernet_case("upernet-swin", SWIN),
     upernet_case("upernet-resnet", {**BASIC, "layer_type": "basic"}),
+    depth_anything_case("depth-anything"),
+    depth_anything_case("depth-anything-metric", depth_estimation_type="metric", max_depth=20),
 ]
 every_network = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 

@@ -6,7 +6,17 @@ from typing import Any
 
 from torch import nn
 
-from everymask.checkpoints.layouts import beit, detr, eomt, mask2former, maskformer, oneformer, segformer, upernet
+from everymask.checkpoints.layouts import (
+    beit,
+    depth_anything,
+    detr,
+    eomt,
+    mask2former,
+    maskformer,
+    oneformer,
+    segformer,
+    upernet,
+)
 from everymask.checkpoints.layouts.rules import Layout
 from everymask.segmentation import TASKS, DepthKind, Task
 
@@ -19,6 +29,10 @@ def _queries(config: Config) -> tuple[Task, ...]:
 
 def _pixels(config: Config) -> tuple[Task, ...]:
     return ("semantic",)
+
+
+def _depth(config: Config) -> tuple[Task, ...]:
+    return ("depth",)
 
 
 def _no_depth(config: Config) -> DepthKind | None:
@@ -51,6 +65,7 @@ def _eomt_preprocessor(config: Config, tasks: tuple[Task, ...] | None) -> Config
 
 FAMILIES: dict[str, Family] = {
     "beit": Family(beit.build, _pixels),
+    "depth_anything": Family(depth_anything.build, _depth, depth_anything.depth_kind),
     "detr": Family(detr.build),
     "eomt": Family(eomt.build, preprocessor=_eomt_preprocessor),
     "eomt_dinov3": Family(eomt.build, preprocessor=_eomt_preprocessor),
