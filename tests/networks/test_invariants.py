@@ -19,6 +19,7 @@ from everymask.checkpoints.layouts import (
     oneformer,
     segformer,
     upernet,
+    vit_adapter,
 )
 from everymask.checkpoints.layouts.backbones import beit_config
 from everymask.checkpoints.layouts.rules import Layout
@@ -198,6 +199,13 @@ def depth_anything_case(name: str, **changes: Any) -> Case:
     return Case(name, build, shapes=depth_at_full_size)
 
 
+def vit_adapter_case(name: str, **changes: Any) -> Case:
+    sizes = {"img_size": [64, 96], "embed_dim": 32, "depth": 4, "num_heads": 2, "conv_inplane": 8}
+    head = {"feat_channels": 64, "pixel_decoder_layers": 1, "pixel_decoder_ffn": 48, "decoder_layers": 3}
+    config = {**sizes, **head, "decoder_ffn": 64, "num_queries": DECODER["num_queries"], **changes}
+    return Case(name, lambda: vit_adapter.build(config, NUM_LABELS))
+
+
 def add_task(network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """Gives every image the task "panoptic"."""
     tokens = torch.tensor([49406, 518, 10549, 533, 1072, 24755, 49407] + [0] * 70)
@@ -230,6 +238,8 @@ CASES = [
     upernet_case("upernet-resnet", {**BASIC, "layer_type": "basic"}),
     depth_anything_case("depth-anything"),
     depth_anything_case("depth-anything-metric", depth_estimation_type="metric", max_depth=20),
+    vit_adapter_case("vit-adapter-modelscope"),
+    vit_adapter_case("vit-adapter-original", adapter_attn_identity=False),
 ]
 every_network = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 

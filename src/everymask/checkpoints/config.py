@@ -43,10 +43,14 @@ class ModelConfig:
     content: Mapping[str, Any]
 
 
-def read_config(folder: Path) -> ModelConfig:
-    """Reads config.json. Raises CheckpointError if it is missing, invalid, or names its classes with gaps."""
+def read_config(folder: Path, content: Mapping[str, Any] | None = None) -> ModelConfig:
+    """Reads config.json, or the ``content`` that stands for it.
+
+    Raises CheckpointError if it is missing, invalid, or names its classes with gaps.
+    """
     path = folder / CONFIG
-    content = read_json(path)
+    if content is None:
+        content = read_json(path)
     model_type = content.get("model_type")
     if not isinstance(model_type, str):
         raise CheckpointError(f'{path} has no "model_type"; it is not the config of a transformers model')

@@ -16,6 +16,7 @@ from everymask.checkpoints.layouts import (
     oneformer,
     segformer,
     upernet,
+    vit_adapter,
 )
 from everymask.checkpoints.layouts.rules import Layout
 from everymask.segmentation import TASKS, DepthKind, Task
@@ -43,6 +44,10 @@ def _no_preprocessor(config: Config, tasks: tuple[Task, ...] | None) -> Config |
     return None
 
 
+def _no_description(config: Config) -> str | None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Family:
     """How checkpoints of a model_type are read; each function takes the content of config.json.
@@ -50,17 +55,23 @@ class Family:
     ``build``: also takes the number of classes; gives the network and its published layout. ``tasks``: what such a
     network can do, ("depth",) where it tells no classes apart. ``depth_kind``: what its depth means, None without
     depth. ``preprocessor``: also takes the tasks where they are known; what stands in for a preprocessor_config.json
-    that a folder lacks, None where nothing does.
+    that a folder lacks, None where nothing does. ``description``: what a user should know of the network that neither
+    its name nor its labels tell, None where there is nothing.
     """
 
     build: Callable[[Config, int], tuple[nn.Module, Layout]]
     tasks: Callable[[Config], tuple[Task, ...]] = _queries
     depth_kind: Callable[[Config], DepthKind | None] = _no_depth
     preprocessor: Callable[[Config, tuple[Task, ...] | None], Config | None] = _no_preprocessor
+    description: Callable[[Config], str | None] = _no_description
 
 
 def _eomt_preprocessor(config: Config, tasks: tuple[Task, ...] | None) -> Config | None:
     return eomt.original_preprocessor(config, semantic=tasks == ("semantic",))
+
+
+def _vit_adapter_preprocessor(config: Config, tasks: tuple[Task, ...] | None) -> Config | None:
+    return vit_adapter.preprocessor(config)
 
 
 FAMILIES: dict[str, Family] = {
@@ -74,5 +85,11 @@ FAMILIES: dict[str, Family] = {
     "oneformer": Family(oneformer.build),
     "segformer": Family(segformer.build, _pixels),
     "upernet": Family(upernet.build, _pixels),
+    "vit_adapter": Family(
+        vit_adapter.build,
+        _pixels,
+        preprocessor=_vit_adapter_preprocessor,
+        description=vit_adapter.description,
+    ),
 }
 """Every supported model_type."""

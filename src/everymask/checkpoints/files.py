@@ -18,6 +18,25 @@ WEIGHTS = (
     "pytorch_model.bin" + INDEX_SUFFIX,
 )
 """Where weights may lie, in the order they are looked for; an index names the shards of a split file."""
+MODELSCOPE_CONFIG, MODELSCOPE_WEIGHTS = "configuration.json", "pytorch_model.pt"
+MMCV_SUFFIXES = (".pth", ".pth.tar")
+
+
+def mmcv_weights(folder: Path) -> Path | None:
+    """The weights that mmcv saved in a folder without weights of the names above; None if there are none either.
+
+    They are in ModelScope's file, or in the only one with a name as the projects that use mmcv give it. Raises
+    CheckpointError where there are several of those.
+    """
+    if any((folder / name).exists() for name in WEIGHTS):
+        return None
+    if (folder / MODELSCOPE_WEIGHTS).exists():
+        return folder / MODELSCOPE_WEIGHTS
+    found = sorted(path for path in folder.glob("*") if path.name.endswith(MMCV_SUFFIXES))
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise CheckpointError(f"{folder} has several files of weights ({names}); put the one that is meant in a folder")
+    return found[0] if found else None
 
 
 def read_json(path: Path) -> dict[str, Any]:

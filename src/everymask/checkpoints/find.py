@@ -4,9 +4,10 @@ import os.path
 import re
 from pathlib import Path
 
-from everymask.checkpoints import hub
+from everymask.checkpoints import hub, modelscope
 from everymask.errors import CheckpointError, OptionError
 
+MODELSCOPE = "modelscope:"
 BUNDLED = Path(__file__).parent.parent / "bundled"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
@@ -26,9 +27,10 @@ def find(
     """The folder of a checkpoint; a Hub id is downloaded if need be (see ``hub.download`` for the three options).
 
     A str that is a bundled name means the bundled model (write "./street" for a folder of that name), one that exists
-    as a folder the folder, and one of the form owner/name a repository of the Hub. A Path is always a folder.
+    as a folder the folder, one of the form owner/name a repository of the Hub, and modelscope:owner/name one of
+    ModelScope. A Path is always a folder.
     Raises CheckpointError if nothing of that name exists, OptionError if ``revision`` is given with anything that has
-    no revisions.
+    no revisions, and MissingExtraError where ModelScope's package is needed and missing.
     """
     if isinstance(name, str) and name in bundled_names():
         _refuse_revision(revision, "a bundled model")
@@ -42,9 +44,12 @@ def find(
         raise CheckpointError(f"{name} is a file; give the folder it lies in, which must hold config.json, too")
     if isinstance(name, str) and HUB_ID.fullmatch(name):
         return hub.download(name, revision=revision, token=token, cache_dir=cache_dir)
+    if isinstance(name, str) and name.startswith(MODELSCOPE) and HUB_ID.fullmatch(name.removeprefix(MODELSCOPE)):
+        repository = name.removeprefix(MODELSCOPE)
+        return modelscope.download(repository, revision=revision, token=token, cache_dir=cache_dir)
     raise CheckpointError(
         f'"{name}" is neither an existing folder nor a bundled model ({", ".join(bundled_names()) or "none here"}) '
-        "nor a Hub id of the form owner/name"
+        "nor a Hub id of the form owner/name, nor modelscope:owner/name"
     )
 
 

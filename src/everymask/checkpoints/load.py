@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from everymask.checkpoints import deltas
+from everymask.checkpoints import deltas, mmcv
 from everymask.checkpoints.catalogue import Entry, PublishedSize, entry
 from everymask.checkpoints.config import ModelConfig, read_config
 from everymask.checkpoints.families import FAMILIES, Family
@@ -32,7 +32,8 @@ class Checkpoint:
     ``tasks``: what it was trained for, in the order of ``TASKS``. ``license``: of the weights, None if not stated.
     ``published_size``: the size of images at which its accuracy was measured, None if not known.
     ``task_tokens``: what a network that is told its task takes beside the image, (length,) int64 for each task; None
-    for all others. ``depth_kind``: what the depth it gives means, None for a network without depth.
+    for all others. ``depth_kind``: what the depth it gives means, None for a network without depth. ``description``:
+    what else a user should know of the network; None for most.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Checkpoint:
     published_size: PublishedSize | None = None
     task_tokens: Mapping[Task, Tensor] | None = None
     depth_kind: DepthKind | None = None
+    description: str | None = None
 
 
 def load_checkpoint(
@@ -56,12 +58,13 @@ def load_checkpoint(
     base: str | Path | None = None,
     commercial: bool = False,
 ) -> Checkpoint:
-    """Loads a bundled model, a local folder in the transformers layout, or a Hub repository (owner/name).
+    """Loads a bundled model, a local folder, or a repository of the Hub (owner/name) or ModelScope.
 
-    ``revision``, ``token`` and ``cache_dir`` are for the Hub (see ``hub.download``). Tasks, licence, things and palette
-    come from the first that states them: the ``everymask`` block of the config; the data set whose class names the
-    config has (things and palette); the catalogue. Otherwise the checkpoint does all tasks of its family (the semantic
-    one alone if its images are cut into windows), every class is a thing, no class has a colour, the licence is None.
+    A folder has the transformers layout or is one that ``mmcv`` knows. ``revision``, ``token`` and ``cache_dir`` are
+    for repositories (see ``find``). Tasks, licence, things and palette come from the first that states them: the
+    ``everymask`` block of the config; the data set whose class names the config has (things and palette); the
+    catalogue. Otherwise the checkpoint does all tasks of its family (the semantic one alone if its images are cut into
+    windows), every class is a thing, no class has a colour, the licence is None.
     ``base`` is for checkpoints that hold only differences (see ``deltas.complete``).
     ``commercial=True`` refuses, with a CheckpointError, weights whose licence is not known to allow commercial use (see
     ``licenses``); before anything is downloaded where the catalogue knows the name.
@@ -72,7 +75,7 @@ def load_checkpoint(
     if commercial and listed is not None:
         _refuse_unless_commercial(str(name), listed.license)
     folder = find(name, revision=revision, token=token, cache_dir=cache_dir)
-    config = read_config(folder)
+    config = read_config(folder, mmcv.implied_config(folder))
     if config.model_type not in FAMILIES:
         raise CheckpointError(
             f'{folder / CONFIG} is of model_type "{config.model_type}"; supported are {", ".join(sorted(FAMILIES))}'
@@ -104,6 +107,7 @@ def load_checkpoint(
         published_size=known.published_size if known else None,
         task_tokens=read_task_tokens(folder, network.task_length) if isinstance(network, OneFormer) else None,
         depth_kind=family.depth_kind(config.content),
+        description=family.description(config.content),
     )
 
 
