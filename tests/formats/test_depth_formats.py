@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from everymask.errors import DataError, OptionError
 from everymask.formats import depth_npz, depth_png, depth_tiff, json_summary
@@ -175,6 +175,12 @@ def test_unreadable_files_are_data_errors(
 ) -> None:
     path = tmp_path / "file"
     values = ramp(0, 9)
+    formats = ["depth-png", "depth-tiff", "depth-npz"]
+    saved = depth_result(values).save(tmp_path, formats)
+    png, _, tiff, npz = (each.read_bytes() for each in saved)
+    described = PngImagePlugin.PngInfo()
+    for key, value in {"kind": "metric", "offset": "0", "scale": "1"}.items():
+        described.add_text(f"depth_{key}", value)
 
     def write_npy() -> None:
         with open(path, "wb") as file:
@@ -189,6 +195,10 @@ def test_unreadable_files_are_data_errors(
         lambda: path.write_bytes(b""),
         lambda: path.write_bytes(b"not a file of depths"),
         lambda: Image.fromarray(values.astype(np.uint16)).save(path, "PNG"),
+        lambda: Image.new("RGB", (7, 5)).save(path, "PNG", pnginfo=described),
+        lambda: path.write_bytes(png.replace(b"IDAT", b"\0DAT")),
+        lambda: path.write_bytes(tiff[:-9]),
+        lambda: path.write_bytes(npz[:-9]),
         lambda: Image.fromarray(values).save(path, "TIFF"),
         lambda: Image.fromarray(values).save(path, "TIFF", description='{"kind": "absolute"}'),
         lambda: Image.fromarray(values).save(path, "TIFF", description="[]"),

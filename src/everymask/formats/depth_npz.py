@@ -12,6 +12,9 @@ from everymask.errors import DataError
 from everymask.formats.depth_kind import parse_kind
 from everymask.segmentation import DEPTH_UNITS, DepthKind, Segmentation, depth_of
 
+# Whatever numpy and zipfile raise for files that are damaged, encrypted, or something else than an archive.
+UNREADABLE = (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, RuntimeError, zipfile.BadZipFile)
+
 
 def encode(result: Segmentation, stem: str) -> dict[str, Content]:
     """``{stem}.depth.npz``: arrays ``depth`` (H, W) float32, ``kind`` and ``unit`` (texts; relative depth has no unit,
@@ -26,10 +29,10 @@ def encode(result: Segmentation, stem: str) -> dict[str, Content]:
 def read(path: str | Path) -> tuple[NDArray[np.float32], DepthKind]:
     """The depth (H, W) float32 of an archive that ``encode`` made, and its kind. Raises DataError."""
     try:
-        with np.load(path, allow_pickle=False) as npz:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as npz:
             depth, kind = npz["depth"], parse_kind(npz["kind"].item())
             if depth.dtype != np.float32 or depth.ndim != 2:
                 raise ValueError(f"its depth is {depth.dtype} {depth.shape}, not float32 (height, width)")
             return depth, kind
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, TypeError, AttributeError) as error:
+    except UNREADABLE as error:
         raise DataError(f"cannot read {path} as a depth NPZ: {error!r}; save it again as depth-npz") from error

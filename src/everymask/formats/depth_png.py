@@ -72,8 +72,10 @@ def read(path: str | Path) -> tuple[NDArray[np.float32], DepthKind]:
         with Image.open(path) as png:
             kind = parse_kind(png.info["depth_kind"])
             offset, step = float(png.info["depth_offset"]), float(png.info["depth_scale"])
+            if png.mode not in ("I;16", "I"):  # the second is what Pillow before 11 calls 16 bits
+                raise ValueError(f"its pixels are {png.mode}, not 16 bits of grey")
             values = np.asarray(png)  # (H, W), integers up to 65535
         depth = (offset + step * values.astype(np.float64)).astype(np.float32)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"cannot read {path} as a depth PNG: {error!r}; save it again as depth-png") from error
     return depth, kind

@@ -35,5 +35,5 @@ def read(path: str | Path) -> tuple[NDArray[np.float32], DepthKind]:
                 raise ValueError(f"its pixels are {tiff.mode}, not 32-bit floating point")
             kind = parse_kind(json.loads(tiff.tag_v2[TiffImagePlugin.IMAGEDESCRIPTION])["kind"])
             return np.array(tiff, np.float32), kind
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"cannot read {path} as a depth TIFF: {error!r}; save it again as depth-tiff") from error
