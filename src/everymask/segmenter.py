@@ -4,6 +4,7 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,26 @@ from numpy.typing import NDArray
 from torch import nn
 
 from everymask.checkpoints import Checkpoint, load_checkpoint
-from everymask.decoding import DecodingOptions, decode, decoding_options, relevant_queries
+from everymask.decoding import (
+    DecodingOptions,
+    class_scores,
+    decode,
+    decode_windows,
+    decoding_options,
+    relevant_queries,
+)
+from everymask.decoding.depth import decode_depth, with_depth
 from everymask.devices import choose_device, choose_dtype
 from everymask.errors import EverymaskError, OptionError
+from everymask.geometry import Size
 from everymask.images import read_image
 from everymask.input_size import check_size, with_size
 from everymask.labels import LabelSet
-from everymask.networks.outputs import MaskQueries
+from everymask.networks.outputs import DepthMap, MaskQueries, Output, PixelLogits, PixelsAndDepth
 from everymask.networks.selective import SelectiveNetwork
 from everymask.preprocessing import Prepared, prepare
-from everymask.segmentation import Segmentation, Task
+from everymask.segmentation import DepthKind, Segmentation, Task
+from everymask.sliding import Window, check_window, with_tiling
 
 # How many batches' worth of images a stream holds at most while it looks for companions of equal size.
 _WINDOW_BATCHES = 4
@@ -43,6 +54,9 @@ def load(
     device: str = "auto",
     dtype: str = "auto",
     size: str | int = "checkpoint",
+    window: Window | None = None,
+    overlap: float | None = None,
+    depth: str | Path | None = None,
     commercial: bool = False,
     base: str | Path | None = None,
     token: str | None = None,
@@ -55,22 +69,39 @@ def load(
     "mps". ``dtype`` is what the network computes in: "auto" (float32), "float32", "bfloat16" or, not on the CPU,
     "float16". ``size`` is how images are resized: "checkpoint" as the checkpoint's file says, "published" as they were
     when its accuracy was measured (from the catalogue), or the shortest edge in pixels, 32 or more (see
-    ``input_size``); masks always have the size of the image. ``commercial=True`` refuses weights whose licence is not
-    known to allow commercial use (see ``checkpoints.licenses``).
+    ``input_size``); masks always have the size of the image. ``window``, a side or (height, width) in pixels, sends an
+    image through the network in windows that ``overlap`` by a part of 0..0.9 (None: 0.25) and joins their class scores
+    smoothly, for the semantic task; images then keep their own size unless ``size`` is given, too.
+    ``depth`` names a second model, of depth, whose result every result then carries.
+    ``commercial=True`` refuses weights whose licence is not known to allow commercial use (see
+    ``checkpoints.licenses``).
     ``base`` is for weights that are only the differences from gated ones (EoMT with DINOv3): the folder or Hub id of
     those; None means the repository they are published in.
-    Raises OptionError for a device or dtype that is unknown or not to be had here and for a wrong size, before anything
-    is downloaded, or for a size or base this model cannot have, and CheckpointError where the model cannot be found,
-    downloaded or read, or is refused for its licence.
+    Raises OptionError for a device or dtype that is unknown or not to be had here and for a wrong size or window,
+    before anything is downloaded, or for a size, window, depth or base this model cannot have, and CheckpointError
+    where the model cannot be found, downloaded or read, or is refused for its licence.
     """
     torch_device = choose_device(device)
     torch_dtype = choose_dtype(dtype, torch_device)
     check_size(size)
+    tiling = check_window(window, overlap)
     checkpoint = load_checkpoint(
         name, revision=revision, token=token, cache_dir=cache_dir, base=base, commercial=commercial
     )
     preprocessing = with_size(checkpoint.preprocessing, size, checkpoint.published_size, checkpoint.name)
-    return Segmenter(replace(checkpoint, preprocessing=preprocessing), torch_device, torch_dtype)
+    tasks = checkpoint.tasks
+    if tiling is not None:
+        preprocessing = with_tiling(preprocessing, tiling, tasks, checkpoint.name, resized=size != "checkpoint")
+        tasks = ("semantic",)
+    depth_model = None
+    if depth is not None:
+        if checkpoint.depth_kind is not None:
+            raise OptionError(f"{checkpoint.name} gives depth itself: leave depth={str(depth)!r} out")
+        depth_model = load(depth, device=device, dtype=dtype, commercial=commercial, token=token, cache_dir=cache_dir)
+        if depth_model.tasks != ("depth",):
+            raise OptionError(f"{depth} gives no depth alone: for depth= choose a model whose task is depth")
+    checkpoint = replace(checkpoint, preprocessing=preprocessing, tasks=tasks)
+    return Segmenter(checkpoint, torch_device, torch_dtype, depth_model)
 
 
 class Segmenter:
@@ -78,11 +109,18 @@ class Segmenter:
 
     ``name`` is what was loaded, ``tasks`` what it can do (the first is the default), ``labels`` its classes,
     ``license`` that of its weights where known, ``network`` the nn.Module, in eval mode on the chosen device.
+    ``depth_kind`` says what the depth in its results means, None where they have none.
     ``task_tokens`` (length,) int64 for each task, on the same device, are what a network that is told its task takes
     beside the image; None for all others.
     """
 
-    def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        device: torch.device,
+        dtype: torch.dtype,
+        depth_model: "Segmenter | None" = None,
+    ) -> None:
         self.name: str = checkpoint.name
         self.tasks: tuple[Task, ...] = checkpoint.tasks
         self.labels: LabelSet = checkpoint.labels
@@ -90,14 +128,17 @@ class Segmenter:
         self.network: nn.Module = checkpoint.network.to(device, dtype).eval()
         tokens = checkpoint.task_tokens
         self.task_tokens = None if tokens is None else {task: each.to(device) for task, each in tokens.items()}
+        self.depth_kind: DepthKind | None = depth_model.depth_kind if depth_model else checkpoint.depth_kind
+        self._depth_model = depth_model
+        self._scores_at_mask_size = checkpoint.scores_at_mask_size
         self._preprocessing = checkpoint.preprocessing
         self._device = device
         self._dtype = dtype
 
     def prepare(self, image: Any) -> Prepared:
-        """The network's input for an image: ``pixel_values`` (n, 3, h, w) float32 on the CPU, and its Geometry.
+        """The network's input for an image: ``pixel_values`` (1, 3, h, w) float32 on the CPU, and its Geometry.
 
-        n is 1 but for a checkpoint whose file says to cut images into windows.
+        Where the geometry has several windows, the network takes the windows of the result one after another.
 
         ``image`` is anything ``read_image`` takes. Raises ImageError where it cannot be read.
         """
@@ -115,10 +156,10 @@ class Segmenter:
     ) -> Segmentation:
         """Segments one image: a path, URL, bytes, binary file, PIL image, array or tensor.
 
-        ``task`` is "panoptic", "instance" or "semantic"; None means the first of ``tasks``. The thresholds are in 0..1
-        and None means the task's default: ``threshold`` is what a query's score must exceed, ``mask_threshold`` the
-        probability from which a pixel is in a mask, ``overlap_threshold`` the share of its mask a panoptic segment must
-        keep. ``explain=True`` fills the result's ``dropped``. Raises ImageError for a bad image and OptionError for a
+        ``task`` is "panoptic", "instance", "semantic" or "depth"; None means the first of ``tasks``. The thresholds are
+        in 0..1 and None means the task's default: ``threshold`` is what a query's score must exceed, ``mask_threshold``
+        the probability from which a pixel is in a mask, ``overlap_threshold`` the share of its mask a panoptic segment
+        must keep. ``explain=True`` fills the result's ``dropped``. Raises ImageError for a bad image, OptionError for a
         task the model cannot do, a value out of range or an option without meaning for the task.
         """
         options = self._options(task, threshold, mask_threshold, overlap_threshold, explain)
@@ -179,32 +220,74 @@ class Segmenter:
 
     def _read(self, source: Any) -> "_Waiting":
         image = read_image(source)
-        return _Waiting(image, prepare(image, self._preprocessing))
+        for_depth = None if self._depth_model is None else prepare(image, self._depth_model._preprocessing)
+        return _Waiting(image, prepare(image, self._preprocessing), for_depth)
 
     def _segment(self, images: Sequence["_Waiting"], options: DecodingOptions) -> list[Segmentation]:
-        windows = torch.cat([image.prepared.pixel_values for image in images])  # (B, 3, h, w), one or more an image
+        """The results of images whose network inputs have the same size."""
         with torch.inference_mode():
-            # As many at a time as there are images, so that an image in many windows takes no more memory.
-            batches = windows.split(len(images))
-            queries = _joined([self._run(each.to(self._device, self._dtype), options) for each in batches])
-            results, place = [], 0
-            for image in images:
-                geometry = image.prepared.geometry
-                results.append(decode(queries, place, geometry, self.labels, options, image.pixels))
-                place += len(geometry.windows)
-            return results
+            if len(images[0].prepared.geometry.windows) > 1:
+                results = [self._segment_in_windows(image, options, len(images)) for image in images]
+            else:
+                results = self._segment_whole(images, options)
+            inputs = [image.for_depth for image in images if image.for_depth is not None]
+            if self._depth_model is None or self.depth_kind is None or not inputs:
+                return results
+            depths = self._depth_model._depths(inputs)
+            kind = self.depth_kind
+            return [with_depth(result, depth, kind) for result, depth in zip(results, depths, strict=True)]
 
-    def _run(self, pixel_values: torch.Tensor, options: DecodingOptions) -> MaskQueries:
+    def _segment_whole(self, images: Sequence["_Waiting"], options: DecodingOptions) -> list[Segmentation]:
+        output = self._run(torch.cat([image.prepared.pixel_values for image in images]), options)
+        results = []
+        for index, image in enumerate(images):
+            geometry = image.prepared.geometry
+            if isinstance(output, DepthMap):
+                result = Segmentation("depth", geometry.original, (), None, self.labels, image.pixels)
+            else:
+                classes = output.pixels if isinstance(output, PixelsAndDepth) else output
+                result = decode(classes, index, geometry, self.labels, options, image.pixels)
+            depth = _depth_of(output)
+            if depth is not None and self.depth_kind is not None:
+                result = with_depth(result, decode_depth(depth[index], geometry), self.depth_kind)
+            results.append(result)
+        return results
+
+    def _segment_in_windows(self, image: "_Waiting", options: DecodingOptions, at_once: int) -> Segmentation:
+        """``at_once``: how many windows go through the network together."""
+        windows = image.prepared.windows()
+
+        def outputs() -> Iterator[MaskQueries | PixelLogits]:
+            while batch := list(islice(windows, at_once)):
+                output = self._run(torch.cat(batch), options)
+                if isinstance(output, PixelsAndDepth):
+                    output = output.pixels
+                if not isinstance(output, DepthMap):
+                    yield output
+
+        return decode_windows(outputs(), image.prepared.geometry, self.labels, options, image.pixels)
+
+    def _depths(self, inputs: Sequence[Prepared]) -> list[NDArray[np.float32]]:
+        """The depth of every pixel of the original images."""
+        output = self._run(torch.cat([each.pixel_values for each in inputs]), decoding_options("depth"))
+        depth = _depth_of(output)
+        assert depth is not None
+        return [decode_depth(each, prepared.geometry) for each, prepared in zip(depth, inputs, strict=True)]
+
+    def _run(self, pixel_values: torch.Tensor, options: DecodingOptions) -> Output:
         """What the network says about a batch (B, 3, h, w); masks that decoding will not read may be left out."""
-        queries: MaskQueries
+        pixel_values = pixel_values.to(self._device, self._dtype)
+        output: Output
         if isinstance(self.network, SelectiveNetwork):
-            queries = self.network(pixel_values, relevant_queries(options, self.labels))
+            output = self.network(pixel_values, relevant_queries(options, self.labels))
         elif self.task_tokens is not None:
             tokens = self.task_tokens[options.task].expand(len(pixel_values), -1)  # (B, length)
-            queries = self.network(pixel_values, task_tokens=tokens)
+            output = self.network(pixel_values, task_tokens=tokens)
         else:
-            queries = self.network(pixel_values)
-        return queries
+            output = self.network(pixel_values)
+        if self._scores_at_mask_size and isinstance(output, MaskQueries) and options.task == "semantic":
+            return PixelLogits(class_scores(output.class_logits, output.mask_logits))
+        return output
 
     def _options(
         self,
@@ -228,10 +311,17 @@ class Segmenter:
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    """An image on its way to the network: ``pixels`` (H, W, 3) uint8 as read, and prepared."""
+    """An image on its way to the network: ``pixels`` (H, W, 3) uint8 as read, and prepared, also for a depth model."""
 
     pixels: NDArray[np.uint8]
     prepared: Prepared
+    for_depth: Prepared | None
+
+    @property
+    def sizes(self) -> tuple[Size, ...]:
+        """The sizes of all network inputs that come from the image."""
+        inputs = (self.prepared, self.for_depth)
+        return tuple(size for each in inputs if each for size in (each.geometry.padded, each.geometry.canvas))
 
 
 @dataclass(slots=True)
@@ -242,16 +332,14 @@ class _Slot:
     result: Segmentation | Failure | None = None
 
 
-def _joined(batches: list[MaskQueries]) -> MaskQueries:
-    """The queries of several batches as one."""
-    if len(batches) == 1:
-        return batches[0]
-    return MaskQueries(
-        torch.cat([each.class_logits for each in batches]), torch.cat([each.mask_logits for each in batches])
-    )
+def _depth_of(output: Output) -> torch.Tensor | None:
+    """The depth (B, h, w) in what a network says, if there is one."""
+    if isinstance(output, PixelsAndDepth):
+        return output.depth.depth
+    return output.depth if isinstance(output, DepthMap) else None
 
 
 def _batch_of_first(window: Iterable[_Slot], batch_size: int) -> list[_Slot]:
-    """The first waiting image and those after it with the same network input size, ``batch_size`` at most."""
-    waiting = [(slot, slot.waiting.prepared.geometry.padded) for slot in window if slot.waiting is not None]
-    return [slot for slot, size in waiting if size == waiting[0][1]][:batch_size]
+    """The first waiting image and those after it with the same network input sizes, ``batch_size`` at most."""
+    waiting = [(slot, slot.waiting.sizes) for slot in window if slot.waiting is not None]
+    return [slot for slot, sizes in waiting if sizes == waiting[0][1]][:batch_size]

@@ -29,7 +29,7 @@ def test_given_values_are_kept() -> None:
         ("panoptic", {"mask_threshold": -0.1}, "give a number from 0 to 1"),
         ("panoptic", {"overlap_threshold": math.nan}, "give a number from 0 to 1"),
         ("instance", {"threshold": "high"}, "give a number from 0 to 1"),
-        ("depth", {}, "choose one of panoptic, instance, semantic"),
+        ("colour", {}, "choose one of panoptic, instance, semantic"),
     ],
 )
 def test_options_without_meaning_or_out_of_range_are_refused(task: str, option: dict[str, object], cure: str) -> None:

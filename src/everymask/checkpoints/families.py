@@ -56,7 +56,8 @@ class Family:
     network can do, ("depth",) where it tells no classes apart. ``depth_kind``: what its depth means, None without
     depth. ``preprocessor``: also takes the tasks where they are known; what stands in for a preprocessor_config.json
     that a folder lacks, None where nothing does. ``description``: what a user should know of the network that neither
-    its name nor its labels tell, None where there is nothing.
+    its name nor its labels tell, None where there is nothing. ``scores_at_mask_size``: whether the published semantic
+    reading of queries sums their masks at the masks' own resolution and resizes the sums, not the masks.
     """
 
     build: Callable[[Config, int], tuple[nn.Module, Layout]]
@@ -64,6 +65,7 @@ class Family:
     depth_kind: Callable[[Config], DepthKind | None] = _no_depth
     preprocessor: Callable[[Config, tuple[Task, ...] | None], Config | None] = _no_preprocessor
     description: Callable[[Config], str | None] = _no_description
+    scores_at_mask_size: bool = False
 
 
 def _eomt_preprocessor(config: Config, tasks: tuple[Task, ...] | None) -> Config | None:
@@ -90,6 +92,7 @@ FAMILIES: dict[str, Family] = {
         _pixels,
         preprocessor=_vit_adapter_preprocessor,
         description=vit_adapter.description,
+        scores_at_mask_size=True,
     ),
 }
 """Every supported model_type."""

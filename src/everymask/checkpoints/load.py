@@ -33,7 +33,7 @@ class Checkpoint:
     ``published_size``: the size of images at which its accuracy was measured, None if not known.
     ``task_tokens``: what a network that is told its task takes beside the image, (length,) int64 for each task; None
     for all others. ``depth_kind``: what the depth it gives means, None for a network without depth. ``description``:
-    what else a user should know of the network; None for most.
+    what else a user should know of the network; None for most. ``scores_at_mask_size``: see ``families.Family``.
     """
 
     name: str
@@ -47,6 +47,7 @@ class Checkpoint:
     task_tokens: Mapping[Task, Tensor] | None = None
     depth_kind: DepthKind | None = None
     description: str | None = None
+    scores_at_mask_size: bool = False
 
 
 def load_checkpoint(
@@ -108,6 +109,7 @@ def load_checkpoint(
         task_tokens=read_task_tokens(folder, network.task_length) if isinstance(network, OneFormer) else None,
         depth_kind=family.depth_kind(config.content),
         description=family.description(config.content),
+        scores_at_mask_size=family.scores_at_mask_size,
     )
 
 

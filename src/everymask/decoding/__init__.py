@@ -1,79 +1,111 @@
 """From what a network says about an image to a Segmentation of the original image."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from everymask.decoding.instance import decode_instance
 from everymask.decoding.options import DecodingOptions, decoding_options
 from everymask.decoding.panoptic import decode_panoptic
 from everymask.decoding.relevance import class_probabilities, relevant_queries
 from everymask.decoding.resizing import make_grid
-from everymask.decoding.semantic import decode_semantic
-from everymask.decoding.windows import decode_semantic_windows
-from everymask.errors import OptionError
+from everymask.decoding.semantic import class_scores, decode_pixels, decode_semantic
+from everymask.decoding.windows import PixelWindow, QueryWindow, Window, decode_semantic_windows
+from everymask.errors import CheckpointError, OptionError
 from everymask.geometry import Geometry, Size
 from everymask.labels import LabelSet
-from everymask.networks.outputs import MaskQueries
+from everymask.networks.outputs import MaskQueries, PixelLogits
 from everymask.segmentation import Segmentation
 
-__all__ = ["DecodingOptions", "decode", "decoding_options", "relevant_queries"]
+__all__ = ["DecodingOptions", "class_scores", "decode", "decode_windows", "decoding_options", "relevant_queries"]
 
 
 def decode(
-    queries: MaskQueries,
+    output: MaskQueries | PixelLogits,
     index: int,
     geometry: Geometry,
     labels: LabelSet,
     options: DecodingOptions,
     image: NDArray[np.uint8] | None,
 ) -> Segmentation:
-    """Reads image ``index`` of a batch of queries as a segmentation of the original image.
+    """Reads image ``index`` of a batch of queries or pixel logits as a segmentation of the original image.
 
-    An image in several windows takes up as many places of the batch, from ``index`` on; it has a semantic reading only.
     The tensors may be of any floating dtype (all is computed in float32) and on any device; the result is on the CPU.
-    ``image`` (H, W, 3) uint8 travels along in the result. Memory does not grow with the number of queries times the
-    image.
+    ``image`` (H, W, 3) uint8 travels along in the result. Memory does not grow with the number of queries or classes
+    times the image.
 
-    Raises CheckpointError when the queries have another number of classes than the label set, and OptionError for
-    another task than semantic of an image in several windows.
+    Raises CheckpointError when the network has another number of classes than the label set.
     """
-    if len(geometry.windows) > 1:
-        result = _decode_windows(queries, slice(index, index + len(geometry.windows)), geometry, labels, options)
-    else:
-        result = _decode_whole(queries, index, geometry, labels, options)
-    indices = labels.classes
-    segments = tuple(replace(each, label_id=indices[each.label_id]) for each in result.segments)
-    return replace(result, segments=segments, labels=labels, image=image)
-
-
-def _decode_whole(
-    queries: MaskQueries, index: int, geometry: Geometry, labels: LabelSet, options: DecodingOptions
-) -> Segmentation:
-    probabilities = class_probabilities(queries.class_logits[index], labels)  # (Q, classes + 1)
-    logits = queries.mask_logits[index].detach().float()  # (Q, h, w)
     classes = _without_holes(labels)
     size = Size(*geometry.original)
-    grid = make_grid(geometry, Size(*logits.shape[1:]), logits.device)
+    if isinstance(output, PixelLogits):
+        logits = _pixel_logits(output, index, labels)
+        grid = make_grid(geometry, Size(*logits.shape[1:]), logits.device)
+        return _complete(decode_pixels(logits, grid, size, classes), labels, image)
+    probabilities = class_probabilities(output.class_logits[index], labels)  # (Q, classes + 1)
+    masks = output.mask_logits[index].detach().float()  # (Q, h, w)
+    grid = make_grid(geometry, Size(*masks.shape[1:]), masks.device)
     if options.task == "panoptic":
-        return decode_panoptic(probabilities, logits, grid, size, classes, options)
-    if options.task == "instance":
-        return decode_instance(probabilities, logits, grid, size, classes, options)
-    return decode_semantic(probabilities, logits, grid, size, classes)
+        result = decode_panoptic(probabilities, masks, grid, size, classes, options)
+    elif options.task == "instance":
+        result = decode_instance(probabilities, masks, grid, size, classes, options)
+    else:
+        result = decode_semantic(probabilities, masks, grid, size, classes)
+    return _complete(result, labels, image)
 
 
-def _decode_windows(
-    queries: MaskQueries, places: slice, geometry: Geometry, labels: LabelSet, options: DecodingOptions
+def decode_windows(
+    outputs: Iterable[MaskQueries | PixelLogits],
+    geometry: Geometry,
+    labels: LabelSet,
+    options: DecodingOptions,
+    image: NDArray[np.uint8] | None,
 ) -> Segmentation:
+    """The same for one image in several windows, whose ``outputs`` come in batches, in the windows' order.
+
+    They are asked for one after another, when their rows are decoded, and forgotten after that.
+
+    Raises CheckpointError as ``decode`` does, and OptionError for another task than semantic.
+    """
     if options.task != "semantic":
         raise OptionError(
             f"this image goes through the network in {len(geometry.windows)} windows, and queries of different windows "
             f"cannot be joined into {options.task} segments: choose the task semantic"
         )
-    probabilities = class_probabilities(queries.class_logits[places], labels)  # (n, Q, classes + 1)
-    logits = queries.mask_logits[places].detach().float()  # (n, Q, h, w)
-    return decode_semantic_windows(probabilities, logits, geometry, _without_holes(labels))
+    return _complete(
+        decode_semantic_windows(_windows(outputs, labels), geometry, _without_holes(labels)), labels, image
+    )
+
+
+def _windows(outputs: Iterable[MaskQueries | PixelLogits], labels: LabelSet) -> Iterator[Window]:
+    for output in outputs:
+        if isinstance(output, PixelLogits):
+            for index in range(len(output.logits)):
+                yield PixelWindow(_pixel_logits(output, index, labels))
+        else:
+            weights = class_probabilities(output.class_logits, labels)[..., :-1].mT.contiguous()  # (n, C, Q)
+            for weight, masks in zip(weights, output.mask_logits.detach().float(), strict=True):
+                yield QueryWindow(weight, masks)
+
+
+def _pixel_logits(output: PixelLogits, index: int, labels: LabelSet) -> Tensor:
+    """The logits of the label set's classes, (classes, h, w) float32."""
+    logits = output.logits[index].detach().float()
+    if len(logits) != len(labels):
+        raise CheckpointError(
+            f"the network tells {len(logits)} classes apart but the label set names {len(labels)}: "
+            "use the label set that belongs to the checkpoint"
+        )
+    return logits[labels.classes] if labels.holes else logits
+
+
+def _complete(result: Segmentation, labels: LabelSet, image: NDArray[np.uint8] | None) -> Segmentation:
+    indices = labels.classes
+    segments = tuple(replace(each, label_id=indices[each.label_id]) for each in result.segments)
+    return replace(result, segments=segments, labels=labels, image=image)
 
 
 def _without_holes(labels: LabelSet) -> LabelSet:

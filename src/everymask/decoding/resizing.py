@@ -70,22 +70,23 @@ class Axis:
         return places
 
 
-def make_axis(original: int, resized: int, padded: int, logits: int, device: torch.device) -> Axis:
+def make_axis(original: int, resized: int, padded: int, offset: int, logits: int, device: torch.device) -> Axis:
     """The resize of one axis with half-pixel centres (``align_corners=False``).
 
-    ``logits`` values cover ``padded`` pixels, the first ``resized`` of which are the image; its ``original`` pixels are
-    wanted. Pixel i samples the logits at (i + 0.5) * (resized / original) * (logits / padded) - 0.5, clamped to the
-    values that cover any of the image.
+    ``logits`` values cover ``padded`` pixels, of which ``resized`` from ``offset`` on are the image; its ``original``
+    pixels are wanted. Pixel i samples the logits at ((i + 0.5) * (resized / original) + offset) * (logits / padded)
+    - 0.5, clamped to the values that cover any of the image.
     """
-    last = -(-resized * logits // padded) - 1  # the last of the values that cover the image
-    position = (2 * np.arange(original) + 1) * (resized * logits) / (2 * original * padded) - 0.5
-    floor = np.floor(position).astype(np.int64)  # -1 .. last: beyond the outermost values both sides are the same
+    outermost = offset * logits // padded, -(-(offset + resized) * logits // padded) - 1  # that cover the image
+    places = (2 * np.arange(original) + 1) * resized + 2 * original * offset
+    position = places * logits / (2 * original * padded) - 0.5
+    floor = np.floor(position).astype(np.int64)  # beyond the outermost values both sides are the same
     starts = np.flatnonzero(np.diff(floor, prepend=-2))
     first = np.append(starts, original)
     cell = np.repeat(np.arange(len(starts)), np.diff(first))
     weight = np.full((len(starts), np.diff(first).max()), np.nan, np.float32)
     weight[cell, np.arange(original) - starts[cell]] = position - floor
-    sides = np.stack((floor[starts].clip(0), (floor[starts] + 1).clip(max=last)))
+    sides = np.stack((floor[starts], floor[starts] + 1)).clip(*outermost)
     low, high = torch.from_numpy(sides).to(device)
     return Axis(low, high, torch.from_numpy(weight).to(device), first)
 
@@ -177,7 +178,7 @@ class Grid:
 
 def make_grid(geometry: Geometry, logits: Size, device: torch.device) -> Grid:
     """The resize of mask logits of some size, which cover the padded input, to the original image without padding."""
-    sizes = zip(geometry.original, geometry.resized, geometry.padded, logits, strict=True)
+    sizes = zip(geometry.original, geometry.resized, geometry.padded, geometry.offset, logits, strict=True)
     rows, columns = (make_axis(*size, device) for size in sizes)
     return Grid(rows, columns)
 

@@ -1,15 +1,14 @@
-"""Semantic decoding: the class of every pixel (MaskFormer, section 3.4: semantic inference)."""
+"""Semantic decoding: the class of every pixel, from queries or from a network that scores pixels."""
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from everymask.decoding.regions import find_regions, relabel
+from everymask.decoding.class_map import best_classes, segment_classes
 from everymask.decoding.resizing import ROUNDING, Grid
 from everymask.geometry import Size
 from everymask.labels import LabelSet
-from everymask.segmentation import Region, Segment, Segmentation
+from everymask.segmentation import Segmentation
 
 
 def decode_semantic(
@@ -17,8 +16,9 @@ def decode_semantic(
 ) -> Segmentation:
     """Reads ``probabilities`` (Q, C + 1) and ``mask_logits`` (Q, h, w), float32, as a semantic segmentation.
 
-    Every pixel gets the class with the largest sum, over the queries, of class probability times mask probability.
-    One segment for each class that is present, by falling area; they have no score.
+    Every pixel gets the class with the largest sum, over the queries, of class probability times mask probability
+    (MaskFormer, section 3.4: semantic inference). One segment for each class that is present, by falling area; they
+    have no score.
     """
     class_map = np.empty(size, np.int32)
     weights = probabilities[:, :-1].T.contiguous()  # (C, Q)
@@ -27,27 +27,23 @@ def decode_semantic(
     return segment_classes(class_map, labels)
 
 
-def segment_classes(class_map: NDArray[np.int32], labels: LabelSet) -> Segmentation:
-    """The segmentation that a map of class indices (H, W) stands for, which it overwrites with the segments' ids."""
-    regions = find_regions(class_map, len(labels))
-    present = [label_id for label_id in np.argsort(-regions.area, kind="stable").tolist() if regions.area[label_id]]
-    new_ids = np.zeros(len(labels), np.int32)
-    new_ids[present] = range(1, len(present) + 1)
-    relabel(class_map, new_ids)
-    segments = tuple(
-        Segment(
-            id=id,
-            label=labels.names[label_id],
-            label_id=label_id,
-            score=None,
-            area=int(regions.area[label_id]),
-            box=regions.box([label_id]),
-            is_thing=labels.things[label_id],
-            pixels=Region(class_map, id),
-        )
-        for id, label_id in enumerate(present, start=1)
-    )
-    return Segmentation("semantic", Size(*class_map.shape), segments, class_map, labels)
+def decode_pixels(logits: Tensor, grid: Grid, size: Size, labels: LabelSet) -> Segmentation:
+    """Reads ``logits`` (C, h, w), float32, as a semantic segmentation: every pixel gets the class with the largest."""
+    class_map = np.empty(size, np.int32)
+    for band in grid.bands(2 * len(logits)):
+        class_map[band.rows.pixels] = band.to_image(best_classes(logits, band))
+    return segment_classes(class_map, labels)
+
+
+def class_scores(class_logits: Tensor, mask_logits: Tensor) -> Tensor:
+    """The class scores of queries at the masks' own resolution: (B, Q, C + 1), (B, Q, h, w) -> (B, C, h, w).
+
+    What is left to do is then that of a network that scores pixels. This is how ViT-Adapter's authors (and
+    mmsegmentation) read queries; ``decode_semantic`` resizes the masks first.
+    """
+    probabilities = class_logits.float().softmax(-1)[..., :-1]
+    scores: Tensor = torch.einsum("bqc,bqhw->bchw", probabilities, mask_logits.float().sigmoid())
+    return scores
 
 
 def _classify(weights: Tensor, logits: Tensor, band: Grid) -> Tensor:
