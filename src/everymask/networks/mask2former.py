@@ -16,6 +16,7 @@ class Mask2FormerConfig:
 
     ``decoder_layers`` counts the layers themselves (9 as published); with the prediction made before the first of them
     there is one prediction more. ``norm_groups``: of the pixel decoder's group norms.
+    ``recompute``: the pixel decoder takes less memory in training, and more time.
     """
 
     num_labels: int
@@ -29,6 +30,7 @@ class Mask2FormerConfig:
     decoder_layers: int
     decoder_feed_forward: int
     norm_groups: int = 32
+    recompute: bool = False
 
 
 class Mask2Former(nn.Module):
@@ -46,6 +48,7 @@ class Mask2Former(nn.Module):
             layers=config.encoder_layers,
             feed_forward=config.encoder_feed_forward,
             norm_groups=config.norm_groups,
+            recompute=config.recompute,
         )
         self.query_decoder = QueryDecoder(config)
 

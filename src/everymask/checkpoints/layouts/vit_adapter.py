@@ -79,6 +79,7 @@ def build(config: Mapping[str, Any], num_labels: int) -> tuple[nn.Module, Layout
         decoder_layers=config.get("decoder_layers", 9),
         decoder_feed_forward=config.get("decoder_ffn", 4096),
         norm_groups=config.get("pixel_decoder_gn_groups", 32),
+        recompute=True,
     )
     network = ViTAdapterMask2Former(head, ViTAdapter(adapter))
     # The index of the bias tables can be rebuilt, and is not needed.

@@ -7,11 +7,11 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from everymask.networks.backbones.beit import Beit, BeitConfig
 from everymask.networks.layers.conv_norm import ConvNorm
 from everymask.networks.layers.deformable_attention import DeformableAttention, Pyramid
+from everymask.networks.layers.recompute import recomputed
 
 STRIDES = (8, 16, 32)  # of the prior's maps that take part in attention; the one of stride 4 does not
 
@@ -150,21 +150,13 @@ class Interaction(nn.Module):
         self, tokens: Tensor, prior: Tensor, blocks: Iterable[nn.Module], grids: Grids
     ) -> tuple[Tensor, Tensor]:
         """``tokens`` (B, 1 + h w, dim) of class and patches, ``prior`` (B, S, dim) -> both, refined."""
-        patches = self._run(self.injector, tokens[:, 1:], prior, grids)
+        patches = recomputed(self.injector, tokens[:, 1:], prior, grids)
         tokens = torch.cat((tokens[:, :1], patches), 1)
         for block in blocks:
-            tokens = self._run(block, tokens, grids.patches)
+            tokens = recomputed(block, tokens, grids.patches)
         for extractor in self.extractors:
-            prior = self._run(extractor, prior, tokens[:, 1:], grids)
+            prior = recomputed(extractor, prior, tokens[:, 1:], grids)
         return tokens, prior
-
-    def _run(self, module: nn.Module, *inputs: object) -> Tensor:
-        """What ``module`` makes of its inputs; in training it remembers only these."""
-        if self.training and torch.is_grad_enabled():
-            remembered: Tensor = checkpoint(module, *inputs, use_reentrant=False, preserve_rng_state=False)
-            return remembered
-        out: Tensor = module(*inputs)
-        return out
 
 
 class CrossAttention(nn.Module):

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from everymask.networks.layers.deformable_attention import DeformableAttention, Pyramid
 from everymask.networks.layers.feed_forward import FeedForward
 from everymask.networks.layers.positions import sine_positions
+from everymask.networks.layers.recompute import recomputed
 
 LEVELS = 3  # strides 32, 16 and 8 take part in attention; stride 4 only carries the masks
 POINTS = 4
@@ -25,12 +26,15 @@ class PixelDecoder(nn.Module):
         layers: int,
         feed_forward: int,
         norm_groups: int = 32,
+        recompute: bool = False,
     ) -> None:
         """``widths``: channels of the backbone's maps; ``dim`` of the refined maps, ``mask_dim`` of the mask features.
 
         ``feed_forward`` is the hidden width of the ``layers`` layers; group norms have ``norm_groups`` groups.
+        ``recompute``: the layers take less memory in training, and more time.
         """
         super().__init__()
+        self.recompute = recompute
         self.input_projections = nn.ModuleList(
             nn.Sequential(nn.Conv2d(width, dim, 1), nn.GroupNorm(norm_groups, dim)) for width in widths[:-4:-1]
         )
@@ -58,7 +62,8 @@ class PixelDecoder(nn.Module):
         )  # (S, dim)
         pyramid = Pyramid.of(sizes, tokens.device)
         for layer in self.layers:
-            tokens = layer(tokens, positions, pyramid)
+            inputs = (tokens, positions, pyramid)
+            tokens = recomputed(layer, *inputs) if self.recompute else layer(*inputs)
         parts = tokens.split([height * width for height, width in sizes], dim=1)
         levels = [part.transpose(1, 2).unflatten(-1, size) for part, size in zip(parts, sizes, strict=True)]
 
