@@ -21,9 +21,12 @@ def table(title: str) -> Kinds:
     text = (SHARED / "checkpoints" / "layouts.md").read_text()
     section = text.partition(title)[2].partition("\n\n\n")[0]
     rows = {}
-    for pattern, count, shape in re.findall(r"^\| `([^`]+)` \| (\d+) \| ([\dx]+)", section, re.MULTILINE):
-        stem, _, leaves = pattern.partition("{")
-        for leaf in leaves.removesuffix("}").split(","):
+    for pattern, counts, shape in re.findall(r"^\| `([^`]+)` \| ([\d/]+) \| ([\dx]+)", section, re.MULTILINE):
+        stem, _, listed = pattern.partition("{")
+        leaves = listed.removesuffix("}").split(",")
+        # One count for all leaves, or one for each.
+        each = counts.split("/") if "/" in counts else [counts] * len(leaves)
+        for leaf, count in zip(leaves, each, strict=True):
             rows[stem + leaf] = (int(count), tuple(map(int, shape.split("x"))))
     return rows
 

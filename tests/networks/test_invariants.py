@@ -13,6 +13,7 @@ from everymask.checkpoints.layouts import (
     beit,
     depth_anything,
     detr,
+    dpt,
     eomt,
     mask2former,
     maskformer,
@@ -48,6 +49,12 @@ DINAT = {
     "layer_scale_init_value": 0.5,
 }
 CONVNEXT = {"model_type": "convnext", "hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 2, 1]}
+FOUR = {"out_features": ["stage1", "stage2", "stage3", "stage4"]}
+TAPPED = {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 2, "reshape_hidden_states": False, **FOUR}
+DINOV2 = {"model_type": "dinov2", "image_size": 70, **TAPPED}
+BEIT = {"model_type": "beit", "image_size": 64, "intermediate_size": 48, "use_relative_position_bias": True, **TAPPED}
+SWINV2 = {**SWIN, "model_type": "swinv2", "image_size": 64, **FOUR}
+BIT = {**dpt.HYBRID_BIT, "embedding_size": 8, "hidden_sizes": [8, 16, 24], "depths": [1, 2, 1], "num_groups": 4}
 BASIC = {"model_type": "resnet", "embedding_size": 8, "hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 2, 1]}
 
 
@@ -171,16 +178,6 @@ def upernet_case(name: str, backbone: dict[str, Any]) -> Case:
     return Case(name, lambda: upernet.build(config, NUM_LABELS), shapes=logits_at_full_size)
 
 
-def beit_case(name: str, **changes: Any) -> Case:
-    sizes = {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 48}
-    heads = {"out_indices": [1, 2, 3, 4], "auxiliary_channels": 16}
-    config = {**sizes, **heads, "image_size": 64, "use_relative_position_bias": True, **changes}
-    # No map is taken after the last block.
-    last = BeitBlock(beit_config(config))
-    idle = frozenset(f"backbone.blocks.3.{parameter}" for parameter, _ in last.named_parameters())
-    return Case(name, lambda: beit.build(config, NUM_LABELS), idle, logits_at_a_quarter)
-
-
 def depth_anything_case(name: str, **changes: Any) -> Case:
     backbone = {"model_type": "dinov2", "hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 2}
     config = {
@@ -197,6 +194,50 @@ def depth_anything_case(name: str, **changes: Any) -> Case:
         return network, layout
 
     return Case(name, build, shapes=depth_at_full_size)
+
+
+def beit_case(name: str, **changes: Any) -> Case:
+    sizes = {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 48}
+    heads = {"out_indices": [1, 2, 3, 4], "auxiliary_channels": 16}
+    config = {**sizes, **heads, "image_size": 64, "use_relative_position_bias": True, **changes}
+    # No map is taken after the last block.
+    last = BeitBlock(beit_config(config))
+    idle = frozenset(f"backbone.blocks.3.{parameter}" for parameter, _ in last.named_parameters())
+    return Case(name, lambda: beit.build(config, NUM_LABELS), idle, logits_at_a_quarter)
+
+
+def dpt_case(name: str, heads: str, *, patch: int | None = 16, **changes: Any) -> Case:
+    """On patches of ``patch`` pixels, None for Swin v2."""
+    sizes = {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 48}
+    neck = {"backbone_out_indices": [0, 1, 2, 3], "neck_hidden_sizes": [16, 16, 24, 32], "fusion_hidden_size": 16}
+    config = {**sizes, **neck, "image_size": 64, "architectures": [heads], **changes}
+
+    def side(image: int) -> int:
+        """Every patch becomes 16 pixels, and an odd number of patches those of one more; what was padded is cut off."""
+        if patch is None:
+            return image
+        patches = -(-image // patch)
+        return -(-16 * (patches + patches % 2) * image // (patches * patch))
+
+    def shapes(height: int, width: int) -> Shapes:
+        size = (side(height), side(width))
+        logits = {"logits": (1, NUM_LABELS, *size)} if heads != dpt.DEPTH else {}
+        return {**logits, **({"depth": (1, *size)} if heads != dpt.SEMANTIC else {})}
+
+    def build() -> tuple[nn.Module, Layout]:
+        network, layout = dpt.build(config, NUM_LABELS)
+        if network.depth_head is not None:
+            # What random weights put below zero, a ReLU takes away, gradients and all.
+            torch.nn.init.constant_(network.depth_head.predict.bias, 0.5)
+            network.depth_head.predict.register_forward_hook(lift_in_training)
+        return network, layout
+
+    return Case(name, build, shapes=shapes)
+
+
+def lift_in_training(layer: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+    """Adds ten to every depth; tests of gradients choose larger weights of their own."""
+    return output + 10 if layer.training else output
 
 
 def vit_adapter_case(name: str, **changes: Any) -> Case:
@@ -236,6 +277,13 @@ CASES = [
     upernet_case("upernet-convnext", CONVNEXT),
     upernet_case("upernet-swin", SWIN),
     upernet_case("upernet-resnet", {**BASIC, "layer_type": "basic"}),
+    dpt_case("dpt-semantic", dpt.SEMANTIC, use_batch_norm_in_fusion_residual=True),
+    dpt_case("dpt-depth", dpt.DEPTH, readout_type="add"),
+    dpt_case("dpt-semantic-and-depth", dpt.BOTH, readout_type="ignore"),
+    dpt_case("dpt-hybrid", dpt.DEPTH, is_hybrid=True, backbone_config=BIT, neck_hidden_sizes=[8, 16, 24, 32]),
+    dpt_case("dpt-dinov2", dpt.DEPTH, patch=14, backbone_config=DINOV2, add_projection=True),
+    dpt_case("dpt-beit", dpt.DEPTH, backbone_config=BEIT),
+    dpt_case("dpt-swinv2", dpt.DEPTH, patch=None, backbone_config=SWINV2, neck_hidden_sizes=[16, 32, 64, 128]),
     depth_anything_case("depth-anything"),
     depth_anything_case("depth-anything-metric", depth_estimation_type="metric", max_depth=20),
     vit_adapter_case("vit-adapter-modelscope"),
