@@ -14,12 +14,15 @@ class PublishedSize:
     """The size of images, in pixels, at which a published accuracy was measured.
 
     The shorter side became ``shortest``, or fewer where the longer one would have exceeded ``longest``, if any.
-    ``divisor``: what the checkpoint's processor makes both sides a multiple of; 0: nothing.
+    ``divisor``: what the checkpoint's processor makes both sides a multiple of; 0: nothing. ``window`` and ``stride``:
+    the side of the windows that slid over the image, and how far from one to the next; None: it went in whole.
     """
 
     shortest: int
     longest: int | None
     divisor: int
+    window: int | None = None
+    stride: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

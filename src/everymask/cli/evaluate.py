@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from everymask.cli.options import BatchSize, Device, Dtype, Size, read_size
+from everymask.cli.options import BatchSize, Device, Dtype, Overlap, Size, Window, read_size, read_window
 
 if TYPE_CHECKING:
     from everymask.labels import LabelSet
@@ -22,6 +22,8 @@ def evaluate(
     device: Device = "auto",
     dtype: Dtype = "auto",
     size: Size = "checkpoint",
+    window: Window = None,
+    overlap: Overlap = None,
 ) -> None:
     """Measure semantic segmentation: mIoU, aAcc, mAcc and the IoU of each class, over all images together."""
     from everymask.datasets.class_maps import ignored_values, list_class_maps, read_class_map
@@ -32,7 +34,9 @@ def evaluate(
     from everymask.metrics.semantic import ConfusionMatrix
     from everymask.segmenter import Failure, load
 
-    segmenter = load(model, device=device, dtype=dtype, size=read_size(size))
+    segmenter = load(
+        model, device=device, dtype=dtype, size=read_size(size), window=read_window(window), overlap=overlap
+    )
     num_classes = len(segmenter.labels)
     matrix = ConfusionMatrix(num_classes)
     results = segmenter.stream([pair.image for pair in annotated], batch_size=batch_size, task="semantic")

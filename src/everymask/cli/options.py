@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from everymask.errors import OptionError
+
 Device = Annotated[
     str, typer.Option(help="auto (cuda, then mps, then cpu), cpu, cuda, cuda:N or mps.", show_default=True)
 ]
@@ -16,6 +18,27 @@ Size = Annotated[
         show_default=True,
     ),
 ]
+
+Window = Annotated[
+    str | None,
+    typer.Option(
+        help="Send images through the network in windows of this side, or HEIGHTxWIDTH, in pixels (semantic task); "
+        "images keep their own size unless --size is given.",
+    ),
+]
+Overlap = Annotated[
+    float | None, typer.Option(help="How much of a window its neighbours cover, 0 to 0.9.", show_default="0.25")
+]
+
+
+def read_window(text: str | None) -> int | tuple[int, ...] | None:
+    """What ``load`` takes as its window, from the text of ``--window``. Raises OptionError for other texts."""
+    if text is None:
+        return None
+    parts = text.lower().split("x")
+    if not all(part.isascii() and part.isdigit() for part in parts):
+        raise OptionError(f"--window is {text!r}: give a side such as 640, or HEIGHTxWIDTH such as 640x960, in pixels")
+    return int(text) if len(parts) == 1 else tuple(int(part) for part in parts)
 
 
 def read_size(text: str) -> str | int:

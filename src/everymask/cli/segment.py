@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from everymask.cli.options import BatchSize, Device, Dtype, Size, read_size
+from everymask.cli.options import BatchSize, Device, Dtype, Overlap, Size, Window, read_size, read_window
 from everymask.errors import OptionError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ def segment(
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT", help="Files, folders, globs and URLs.")],
     model: Annotated[str, typer.Option(help="A bundled name, a folder or a Hub id.")] = "street",
     task: Annotated[
-        str | None, typer.Option(help="panoptic, instance or semantic.", show_default="the model's first")
+        str | None, typer.Option(help="panoptic, instance, semantic or depth.", show_default="the model's first")
     ] = None,
     threshold: Annotated[float | None, typer.Option(min=0, max=1, help="Keep queries with a score above this.")] = None,
     mask_threshold: Annotated[
@@ -30,11 +30,17 @@ def segment(
     output: Annotated[Path, typer.Option(help="The folder for the results.")] = Path("everymask-out"),
     format: Annotated[
         list[str],
-        typer.Option(help="overlay, panoptic-png, coco, masks, json; several with commas or by repeating the option."),
+        typer.Option(
+            help="overlay, panoptic-png, coco, masks, json; with depth also depth-png, depth-tiff, depth-npz and the "
+            "pictures depth-map, depth-shade, depth-order; several with commas or by repeating the option."
+        ),
     ] = ["overlay"],  # noqa: B006 - typer reads the default, nothing changes it
     device: Device = "auto",
     dtype: Dtype = "auto",
     size: Size = "checkpoint",
+    window: Window = None,
+    overlap: Overlap = None,
+    depth: Annotated[str | None, typer.Option(help="A second model, of depth, whose result is added.")] = None,
     batch_size: BatchSize = 1,
     explain: Annotated[bool, typer.Option("--explain", help="Tell why each dropped query was dropped.")] = False,
 ) -> None:
@@ -47,7 +53,15 @@ def segment(
     from everymask.cli.progress import image_progress
     from everymask.segmenter import Failure, load
 
-    segmenter = load(model, device=device, dtype=dtype, size=read_size(size))
+    segmenter = load(
+        model,
+        device=device,
+        dtype=dtype,
+        size=read_size(size),
+        window=read_window(window),
+        overlap=overlap,
+        depth=depth,
+    )
     results = segmenter.stream(
         found.sources,
         batch_size=batch_size,
@@ -77,7 +91,15 @@ def segment(
 
 
 def describe(result: "Segmentation") -> str:
-    """One line: how many segments, and how many of each label, the most frequent first."""
+    """One line: how many segments, and how many of each label, the most frequent first; the range of depth."""
+    parts = [] if result.task == "depth" else [_describe_segments(result)]
+    if result.depth is not None and result.depth_kind is not None:
+        unit = " m" if result.depth_kind == "metric" else ""
+        parts.append(f"{result.depth_kind} depth {result.depth.min():.4g} to {result.depth.max():.4g}{unit}")
+    return ", ".join(parts)
+
+
+def _describe_segments(result: "Segmentation") -> str:
     counts = Counter(segment.label for segment in result.segments)
     labels = ", ".join(f"{count} {label}" for label, count in counts.most_common())
     plural = "" if len(result.segments) == 1 else "s"

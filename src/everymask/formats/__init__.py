@@ -21,6 +21,9 @@ FORMATS: dict[str, Callable[[Segmentation, str], dict[str, Content]]] = {
     "depth-png": depth_png.encode,
     "depth-tiff": depth_tiff.encode,
     "depth-npz": depth_npz.encode,
+    "depth-map": overlay.encode_map,
+    "depth-shade": overlay.encode_shade,
+    "depth-order": overlay.encode_order,
 }
 
 
@@ -37,6 +40,9 @@ def save(result: Segmentation, folder: str | Path, formats: Sequence[str], stem:
     - "depth-png": ``{stem}.depth.png``, the depth in 16 bits, and ``{stem}.depth.json``, its kind, unit and scale
     - "depth-tiff": ``{stem}.depth.tiff``, the depth as 32-bit floating point numbers
     - "depth-npz": ``{stem}.depth.npz``, numpy arrays ``depth``, ``kind`` and ``unit``
+    - "depth-map": ``{stem}.depth-map.png``, the depth in colour
+    - "depth-shade", "depth-order": ``{stem}.depth-shade.png`` and ``{stem}.depth-order.png``, the picture with its
+      segments shaded by depth, or the nearer of overlapping ones on top
 
     The depth formats need a result with depth; "panoptic-png", "coco" and "masks" need one with segments. The module of
     each format has the function that reads it back.
