@@ -460,6 +460,19 @@ def test_a_hybrid_without_more_is_the_published_one() -> None:
     assert published(config) == expected
 
 
+def test_what_older_files_leave_empty_beside_a_backbone_config_does_not_matter() -> None:
+    """transformers 4.3x put null where another backbone made a number meaningless."""
+    numbers = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "backbone_out_indices")
+    others = ("image_size", "patch_size", "num_channels", "qkv_bias", "layer_norm_eps", "hidden_dropout_prob")
+    empty: dict[str, Any] = dict.fromkeys((*numbers, *others), None)
+    swin = {"backbone_config": SWINV2, "neck_hidden_sizes": [8, 16, 32, 64]}
+    for backbone in ({"backbone_config": DINOV2}, {"backbone_config": BEIT}, swin):
+        assert published({**DEPTH, **backbone, **empty}) == published({**DEPTH, **backbone})
+        network, _ = small({**DEPTH, **backbone, **empty})
+        with torch.inference_mode():
+            assert network(torch.randn(1, 3, 64, 64)).depth.dim() == 3
+
+
 def test_tasks_and_kind_of_depth_follow_from_the_config() -> None:
     family = FAMILIES["dpt"]
     cases: list[tuple[dict[str, Any], tuple[str, ...], str | None]] = [

@@ -71,7 +71,7 @@ def build(config: Mapping[str, Any], num_labels: int) -> tuple[nn.Module, Layout
             auxiliary=heads != DEPTH and config.get("use_auxiliary_head", True),
             dropout=config.get("semantic_classifier_dropout", 0.1),
             depth_projection=config.get("add_projection", False),
-            channels=config.get("num_channels", 3),
+            channels=backbone.channels,
         ),
         backbone.network,
     )
@@ -107,7 +107,7 @@ def depth_kind(config: Mapping[str, Any]) -> DepthKind | None:
 
 def _refuse_unpublished(config: Mapping[str, Any]) -> None:
     hybrid = config.get("is_hybrid", False)
-    expected: dict[str, Any] = {"hidden_act": "gelu", "qkv_bias": True, "head_in_index": -1, "backbone": None}
+    expected: dict[str, Any] = {"hidden_act": "gelu", "head_in_index": -1, "backbone": None}
     if hybrid:
         expected["neck_ignore_stages"] = [0, 1]
     refuse_unpublished("DPT", config, expected)
@@ -147,6 +147,7 @@ class _Backbone:
     taps: tuple[int, ...]
     factors: tuple[float | None, ...]
     divisor: int
+    channels: int
 
 
 def _backbone(config: Mapping[str, Any]) -> _Backbone:
@@ -193,7 +194,7 @@ def _plain(config: Mapping[str, Any], factors: tuple[float, ...]) -> _Backbone:
         *_vit_rules("backbone."),
     )
     layout = Layout(rules, constants=_unused_norm(vit))
-    return _Backbone(ViT(vit), layout, vit.dim, _own_taps(config, vit.depth), factors, patch)
+    return _Backbone(ViT(vit), layout, vit.dim, _own_taps(config, vit.depth), factors, patch, vit.channels)
 
 
 def _hybrid(config: Mapping[str, Any], described: Mapping[str, Any], factors: tuple[float, ...]) -> _Backbone:
@@ -227,6 +228,7 @@ def _hybrid(config: Mapping[str, Any], described: Mapping[str, Any], factors: tu
         _own_taps(config, vit.depth, levels=slice(2, None)),
         (None, None, *factors[2:]),
         16,
+        bit.channels,
     )
 
 
@@ -234,13 +236,13 @@ def _described(config: Mapping[str, Any], described: Mapping[str, Any], factors:
     kind, prefix = described.get("model_type"), "backbone."
     if kind == "dinov2":
         dinov2 = dinov2_config(described)
-        layout = dinov2_layout(prefix, dinov2)
-        return _Backbone(ViT(dinov2), layout, dinov2.dim, taps(described, dinov2.depth), factors, dinov2.patch)
+        read, layout = taps(described, dinov2.depth), dinov2_layout(prefix, dinov2)
+        return _Backbone(ViT(dinov2), layout, dinov2.dim, read, factors, dinov2.patch, dinov2.channels)
     if kind == "beit":
         refuse_unpublished("DPT on BEiT", described, {"reshape_hidden_states": False, "add_fpn": False})
         beit = beit_config(described)
-        layout = beit_layout(prefix)
-        return _Backbone(Beit(beit), layout, beit.dim, taps(described, beit.depth), factors, beit.patch)
+        read, layout = taps(described, beit.depth), beit_layout(prefix)
+        return _Backbone(Beit(beit), layout, beit.dim, read, factors, beit.patch, beit.channels)
     if kind == "swinv2":
         stages = taps(described, len(described.get("depths", (2, 2, 6, 2))))
         if stages != (1, 2, 3, 4):
@@ -252,13 +254,14 @@ def _described(config: Mapping[str, Any], described: Mapping[str, Any], factors:
                 f"DPT on this Swin v2 needs neck_hidden_sizes of {list(widths)}, as wide as its stages"
             )
         # Padded to this, no stage rounds its size.
-        return _Backbone(swin, layout, widths[-1], (), (None,) * 4, swin.patch * 8)
+        return _Backbone(swin, layout, widths[-1], (), (None,) * 4, swin.patch * 8, swin.channels)
     raise CheckpointError(
         f"DPT on the backbone {kind!r} is not supported; supported are dinov2, beit, swinv2, and bit in a hybrid"
     )
 
 
 def _vit_config(config: Mapping[str, Any], *, patch: int, channels: int) -> ViTConfig:
+    refuse_unpublished("DPT", config, {"qkv_bias": True})
     side = whole_number("DPT", config, "image_size", 384) // config.get("patch_size", 16)
     return ViTConfig(
         dim=config.get("hidden_size", 768),
