@@ -28,7 +28,7 @@ def check_window(window: Window | None, overlap: float | None) -> Tiling | None:
                 f"overlap is {overlap!r} but there is no window: give window, too, for example window=640"
             )
         return None
-    sides = (window, window) if isinstance(window, int) else tuple(window)
+    sides = tuple(window) if isinstance(window, Sequence) else (window, window)
     if len(sides) != 2 or not all(type(side) is int and side >= SMALLEST_WINDOW for side in sides):
         raise OptionError(
             f"window is {window!r}: give its side, or its height and width, in pixels, {SMALLEST_WINDOW} or more"

@@ -31,15 +31,19 @@ def save_checkpoint(
     """Writes config.json, preprocessor_config.json and model.safetensors.
 
     ``config`` describes the network as its published layout does; the label names and the ``everymask`` block (things,
-    palette, tasks, licence) are added. Floating-point tensors are stored as ``dtype``; transformers computes in float32
-    whatever they are stored as. Raises OptionError where the folder cannot be written.
+    palette, tasks, licence) are added to it. Floating-point tensors are stored as ``dtype``; transformers computes in
+    float32 whatever they are stored as. Raises OptionError where the folder cannot be written.
     """
-    complete = {
-        **config,
+    names = {
         "id2label": {str(index): name for index, name in enumerate(labels.names)},
         "label2id": {name: index for index, name in enumerate(labels.names)},
+    }
+    complete = {
+        **config,
+        **(names if labels.names else {}),  # a network of depth has no classes
         "dtype": "float32",
         "everymask": {
+            **config.get("everymask", {}),
             "things": [index for index, is_thing in enumerate(labels.things) if is_thing],
             "palette": list(labels.colors),
             "tasks": list(tasks),
