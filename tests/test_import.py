@@ -37,8 +37,9 @@ def test_listing_the_models_loads_no_torch():
 
 
 def test_the_public_names_are_there():
+    from everymask.loading import load
     from everymask.segmentation import Segment, Segmentation
-    from everymask.segmenter import Failure, Segmenter, load
+    from everymask.segmenter import Failure, Segmenter
 
     assert (everymask.load, everymask.Segmenter, everymask.Failure) == (load, Segmenter, Failure)
     assert (everymask.Segmentation, everymask.Segment) == (Segmentation, Segment)

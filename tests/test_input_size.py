@@ -128,7 +128,7 @@ def test_every_catalogued_checkpoint_can_have_its_published_size():
 
 def test_load_takes_a_size_and_masks_keep_the_size_of_the_image(monkeypatch):
     checkpoint = replace(color_checkpoint(), published_size=PublishedSize(48, 100, 0))
-    monkeypatch.setattr("everymask.segmenter.load_checkpoint", lambda name, **options: checkpoint)
+    monkeypatch.setattr("everymask.loading.load_checkpoint", lambda name, **options: checkpoint)
     for size, expected in (("checkpoint", (8, 12)), ("published", (48, 72)), (64, (64, 96))):
         model = everymask.load("colors", device="cpu", size=size)
         assert tuple(model.prepare(picture(12, 8)).pixel_values.shape[-2:]) == expected
@@ -141,6 +141,6 @@ def test_a_wrong_size_is_refused_before_the_checkpoint_is_looked_for(monkeypatch
     def load_checkpoint(name, **options):
         raise AssertionError("looked for")
 
-    monkeypatch.setattr("everymask.segmenter.load_checkpoint", load_checkpoint)
+    monkeypatch.setattr("everymask.loading.load_checkpoint", load_checkpoint)
     with pytest.raises(OptionError, match="size is 'huge'"):
         everymask.load("colors", device="cpu", size="huge")

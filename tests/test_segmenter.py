@@ -33,7 +33,7 @@ def test_load_brings_the_checkpoint_onto_the_device(monkeypatch):
         asked.update(options, name=name)
         return color_checkpoint()
 
-    monkeypatch.setattr("everymask.segmenter.load_checkpoint", load_checkpoint)
+    monkeypatch.setattr("everymask.loading.load_checkpoint", load_checkpoint)
     model = everymask.load(
         "colors", revision="v1", device="cpu", dtype="bfloat16", commercial=True, token="t", cache_dir="c"
     )
@@ -60,7 +60,7 @@ def test_a_wrong_device_or_dtype_is_refused_before_the_checkpoint_is_looked_for(
     def load_checkpoint(name, **options):
         raise AssertionError("looked for")
 
-    monkeypatch.setattr("everymask.segmenter.load_checkpoint", load_checkpoint)
+    monkeypatch.setattr("everymask.loading.load_checkpoint", load_checkpoint)
     with pytest.raises(OptionError, match="unknown device 'tpu'"):
         everymask.load("colors", device="tpu")
     with pytest.raises(OptionError, match=r"float16.*refused on the CPU.*bfloat16"):

@@ -16,8 +16,9 @@ from everymask.errors import (
 )
 
 if TYPE_CHECKING:
+    from everymask.loading import load
     from everymask.segmentation import Segment, Segmentation
-    from everymask.segmenter import Failure, Segmenter, load
+    from everymask.segmenter import Failure, Segmenter
 
 __version__ = "0.1.0"
 
@@ -40,7 +41,7 @@ _HOME = {
     "Segment": "everymask.segmentation",
     "Segmentation": "everymask.segmentation",
     "Segmenter": "everymask.segmenter",
-    "load": "everymask.segmenter",
+    "load": "everymask.loading",
 }
 
 

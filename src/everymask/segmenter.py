@@ -3,9 +3,8 @@
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from everymask.checkpoints import Checkpoint, load_checkpoint
+from everymask.checkpoints import Checkpoint
 from everymask.decoding import (
     DecodingOptions,
     class_scores,
@@ -23,17 +22,15 @@ from everymask.decoding import (
     relevant_queries,
 )
 from everymask.decoding.depth import decode_depth, with_depth
-from everymask.devices import choose_device, choose_dtype
+from everymask.description import describe
 from everymask.errors import EverymaskError, OptionError
 from everymask.geometry import Size
 from everymask.images import read_image
-from everymask.input_size import check_size, with_size
 from everymask.labels import LabelSet
 from everymask.networks.outputs import DepthMap, MaskQueries, Output, PixelLogits, PixelsAndDepth
 from everymask.networks.selective import SelectiveNetwork
-from everymask.preprocessing import Prepared, prepare
+from everymask.preprocessing import Prepared, Preprocessing, prepare
 from everymask.segmentation import DepthKind, Segmentation, Task
-from everymask.sliding import Window, check_window, with_tiling
 
 # How many batches' worth of images a stream holds at most while it looks for companions of equal size.
 _WINDOW_BATCHES = 4
@@ -47,69 +44,14 @@ class Failure:
     error: EverymaskError
 
 
-def load(
-    name: str | Path,
-    *,
-    revision: str | None = None,
-    device: str = "auto",
-    dtype: str = "auto",
-    size: str | int = "checkpoint",
-    window: Window | None = None,
-    overlap: float | None = None,
-    depth: str | Path | None = None,
-    commercial: bool = False,
-    base: str | Path | None = None,
-    token: str | None = None,
-    cache_dir: str | Path | None = None,
-) -> "Segmenter":
-    """Loads a model, ready to segment.
-
-    ``name`` is a bundled name, a folder in the transformers layout or a Hub id "owner/name" (``revision``, ``token``
-    and ``cache_dir`` are for the latter). ``device`` is "auto" (cuda, then mps, then cpu), "cpu", "cuda", "cuda:N" or
-    "mps". ``dtype`` is what the network computes in: "auto" (float32), "float32", "bfloat16" or, not on the CPU,
-    "float16". ``size`` is how images are resized: "checkpoint" as the checkpoint's file says, "published" as they were
-    when its accuracy was measured (from the catalogue), or the shortest edge in pixels, 32 or more (see
-    ``input_size``); masks always have the size of the image. ``window``, a side or (height, width) in pixels, sends an
-    image through the network in windows that ``overlap`` by a part of 0..0.9 (None: 0.25) and joins their class scores
-    smoothly, for the semantic task; images then keep their own size unless ``size`` is given, too.
-    ``depth`` names a second model, of depth, whose result every result then carries.
-    ``commercial=True`` refuses weights whose licence is not known to allow commercial use (see
-    ``checkpoints.licenses``).
-    ``base`` is for weights that are only the differences from gated ones (EoMT with DINOv3): the folder or Hub id of
-    those; None means the repository they are published in.
-    Raises OptionError for a device or dtype that is unknown or not to be had here and for a wrong size or window,
-    before anything is downloaded, or for a size, window, depth or base this model cannot have, and CheckpointError
-    where the model cannot be found, downloaded or read, or is refused for its licence.
-    """
-    torch_device = choose_device(device)
-    torch_dtype = choose_dtype(dtype, torch_device)
-    check_size(size)
-    tiling = check_window(window, overlap)
-    checkpoint = load_checkpoint(
-        name, revision=revision, token=token, cache_dir=cache_dir, base=base, commercial=commercial
-    )
-    preprocessing = with_size(checkpoint.preprocessing, size, checkpoint.published_size, checkpoint.name)
-    tasks = checkpoint.tasks
-    if tiling is not None:
-        preprocessing = with_tiling(preprocessing, tiling, tasks, checkpoint.name, resized=size != "checkpoint")
-        tasks = ("semantic",)
-    depth_model = None
-    if depth is not None:
-        if checkpoint.depth_kind is not None:
-            raise OptionError(f"{checkpoint.name} gives depth itself: leave depth={str(depth)!r} out")
-        depth_model = load(depth, device=device, dtype=dtype, commercial=commercial, token=token, cache_dir=cache_dir)
-        if depth_model.tasks != ("depth",):
-            raise OptionError(f"{depth} gives no depth alone: for depth= choose a model whose task is depth")
-    checkpoint = replace(checkpoint, preprocessing=preprocessing, tasks=tasks)
-    return Segmenter(checkpoint, torch_device, torch_dtype, depth_model)
-
-
 class Segmenter:
     """A loaded model; calling it segments an image.
 
     ``name`` is what was loaded, ``tasks`` what it can do (the first is the default), ``labels`` its classes,
     ``license`` that of its weights where known, ``network`` the nn.Module, in eval mode on the chosen device.
-    ``depth_kind`` says what the depth in its results means, None where they have none.
+    ``depth_kind`` says what the depth in its results means, None where they have none. ``description`` is what else a
+    user should know of the network, None for most; ``describe()`` tells it all. ``preprocessing`` is how an image
+    becomes the network's input.
     ``task_tokens`` (length,) int64 for each task, on the same device, are what a network that is told its task takes
     beside the image; None for all others.
     """
@@ -131,9 +73,14 @@ class Segmenter:
         self.depth_kind: DepthKind | None = depth_model.depth_kind if depth_model else checkpoint.depth_kind
         self._depth_model = depth_model
         self._scores_at_mask_size = checkpoint.scores_at_mask_size
-        self._preprocessing = checkpoint.preprocessing
+        self.preprocessing: Preprocessing = checkpoint.preprocessing
+        self.description: str | None = checkpoint.description
         self._device = device
         self._dtype = dtype
+
+    def describe(self) -> dict[str, str]:
+        """The facts about the model by what they are about: tasks, network, classes, depth, input, licence."""
+        return describe(self)
 
     def prepare(self, image: Any) -> Prepared:
         """The network's input for an image: ``pixel_values`` (1, 3, h, w) float32 on the CPU, and its Geometry.
@@ -142,7 +89,7 @@ class Segmenter:
 
         ``image`` is anything ``read_image`` takes. Raises ImageError where it cannot be read.
         """
-        return prepare(read_image(image), self._preprocessing)
+        return prepare(read_image(image), self.preprocessing)
 
     def __call__(
         self,
@@ -220,8 +167,8 @@ class Segmenter:
 
     def _read(self, source: Any) -> "_Waiting":
         image = read_image(source)
-        for_depth = None if self._depth_model is None else prepare(image, self._depth_model._preprocessing)
-        return _Waiting(image, prepare(image, self._preprocessing), for_depth)
+        for_depth = None if self._depth_model is None else prepare(image, self._depth_model.preprocessing)
+        return _Waiting(image, prepare(image, self.preprocessing), for_depth)
 
     def _segment(self, images: Sequence["_Waiting"], options: DecodingOptions) -> list[Segmentation]:
         """The results of images whose network inputs have the same size."""

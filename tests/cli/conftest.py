@@ -18,7 +18,7 @@ class Outcome:
 @pytest.fixture
 def everymask_command(capsys, monkeypatch, tmp_path):
     """Runs ``everymask ARGUMENTS`` in tmp_path; any model name is the colour model."""
-    monkeypatch.setattr("everymask.segmenter.load_checkpoint", lambda name, **options: color_checkpoint())
+    monkeypatch.setattr("everymask.loading.load_checkpoint", lambda name, **options: color_checkpoint())
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments):

@@ -50,7 +50,7 @@ def test_limit_takes_the_first_by_name(everymask_command, data):
 
 def test_the_size_reaches_the_network(everymask_command, data, monkeypatch):
     checkpoint = color_checkpoint()
-    monkeypatch.setattr("everymask.segmenter.load_checkpoint", lambda name, **options: checkpoint)
+    monkeypatch.setattr("everymask.loading.load_checkpoint", lambda name, **options: checkpoint)
     done = everymask_command("evaluate", "colors", data, "--limit", 1, "--size", 32)
     assert done.status == 0
     assert checkpoint.network.batches == [(1, 3, 26, 53)]  # of 2 x 4 pixels, the longer edge limited to 32 * 1333 / 800

@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from everymask.checkpoints.catalogue import catalogue
 
 
@@ -47,3 +49,20 @@ def test_an_unknown_verb_is_wrong_usage(everymask_command):
     done = everymask_command("segmnt")
     assert done.status == 2
     assert "segmnt" in done.err
+
+
+def test_one_model_is_described(everymask_command):
+    done = everymask_command("models", "colors")
+    assert (done.status, done.err) == (0, "")
+    assert "tasks    panoptic, instance, semantic\n" in done.out
+    assert "classes  4: red, green, blue, dark\n" in done.out
+    assert "licence  CC0 1.0\n" in done.out
+    facts = json.loads(everymask_command("models", "colors", "--json").out)
+    assert facts["input"] == "images keep their size"
+
+
+@pytest.mark.parametrize("option", ["--hub", "--commercial"])
+def test_lists_and_one_model_do_not_mix(everymask_command, option):
+    done = everymask_command("models", "colors", option)
+    assert done.status != 0
+    assert "are for lists: leave them out" in done.err

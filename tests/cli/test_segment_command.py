@@ -78,7 +78,7 @@ def test_task_and_thresholds_change_the_result(everymask_command, photo):
 
 def test_the_size_reaches_the_network_and_not_the_result(everymask_command, photo, tmp_path, monkeypatch):
     checkpoint = color_checkpoint()
-    monkeypatch.setattr("everymask.segmenter.load_checkpoint", lambda name, **options: checkpoint)
+    monkeypatch.setattr("everymask.loading.load_checkpoint", lambda name, **options: checkpoint)
     done = everymask_command("segment", photo, "--size", "60", "--format", "panoptic-png")
     assert done.status == 0
     assert checkpoint.network.batches == [(1, 3, 60, 80)]
@@ -125,7 +125,7 @@ def test_wrong_usage_ends_with_status_2_and_writes_nothing(everymask_command, ph
 def test_labels_are_printed_as_they_are(everymask_command, photo, monkeypatch):
     labels = replace(LABELS, names=("red", "[bold]green", ":car:", "dark"))
     checkpoint = replace(color_checkpoint(), labels=labels)
-    monkeypatch.setattr("everymask.segmenter.load_checkpoint", lambda name, **options: checkpoint)
+    monkeypatch.setattr("everymask.loading.load_checkpoint", lambda name, **options: checkpoint)
     done = everymask_command("segment", photo, "--explain")
     assert "1 :car:" in done.out
     assert "[bold]green" in done.out

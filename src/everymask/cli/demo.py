@@ -8,7 +8,7 @@ PHOTO = Path(__file__).parents[1] / "bundled" / "photos" / "high-street.jpg"
 def demo() -> None:
     """Segment a bundled street photograph with the bundled model; the last line is the picture's path."""
     from everymask.cli.segment import describe
-    from everymask.segmenter import load
+    from everymask.loading import load
 
     result = load("street")(PHOTO, task="panoptic")
     [overlay] = result.save(Path("everymask-demo"), formats=["overlay"], stem=PHOTO.stem)

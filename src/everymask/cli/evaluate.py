@@ -31,8 +31,9 @@ def evaluate(
     annotated = list_class_maps(data, split)[:limit]
 
     from everymask.cli.progress import image_progress
+    from everymask.loading import load
     from everymask.metrics.semantic import ConfusionMatrix
-    from everymask.segmenter import Failure, load
+    from everymask.segmenter import Failure
 
     segmenter = load(
         model, device=device, dtype=dtype, size=read_size(size), window=read_window(window), overlap=overlap

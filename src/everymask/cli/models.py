@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from everymask.errors import OptionError
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -14,6 +16,9 @@ if TYPE_CHECKING:
 
 
 def models(
+    model: Annotated[
+        str | None, typer.Argument(help="Load this one (a bundled name, a folder or a repository) and describe it.")
+    ] = None,
     hub: Annotated[
         bool, typer.Option("--hub", help="List the Hub's most downloaded segmentation models, and which load here.")
     ] = False,
@@ -22,11 +27,26 @@ def models(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print all that is known of them as JSON.")] = False,
 ) -> None:
-    """List the known models: tasks, training data, size, published accuracy and licence."""
-    if hub:
+    """List the known models: tasks, training data, size, published accuracy and licence. Or describe one."""
+    if model is not None:
+        if hub or commercial:
+            raise OptionError("--hub and --commercial are for lists: leave them out to describe one model")
+        _describe(model, as_json=as_json)
+    elif hub:
         _list_hub(commercial=commercial, as_json=as_json)
     else:
         _list_catalogue(commercial=commercial, as_json=as_json)
+
+
+def _describe(model: str, *, as_json: bool) -> None:
+    from everymask.loading import load
+
+    facts = load(model).describe()
+    if as_json:
+        _print_json(facts)
+        return
+    for name, fact in facts.items():
+        print(f"{name:8} {fact}")
 
 
 def _list_catalogue(*, commercial: bool, as_json: bool) -> None:
@@ -76,7 +96,7 @@ def _tell_hidden(count: int) -> None:
         )
 
 
-def _print_json(rows: list[dict[str, Any]]) -> None:
+def _print_json(rows: list[dict[str, Any]] | dict[str, str]) -> None:
     import json
 
     print(json.dumps(rows, indent=1))

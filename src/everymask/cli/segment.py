@@ -51,7 +51,8 @@ def segment(
     formats = _known_formats(format)
 
     from everymask.cli.progress import image_progress
-    from everymask.segmenter import Failure, load
+    from everymask.loading import load
+    from everymask.segmenter import Failure
 
     segmenter = load(
         model,
