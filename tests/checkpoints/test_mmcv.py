@@ -176,6 +176,14 @@ def test_weights_of_half_a_network_are_refused(tmp_path: Path) -> None:
         load_checkpoint(modelscope_folder(tmp_path, half))
 
 
+@pytest.mark.parametrize(
+    "key", ["backbone.cls_token", "decode_head.cls_embed.weight", "backbone.blocks.0.attn.relative_position_bias_table"]
+)
+def test_tensors_of_strange_shapes_are_refused(key: str, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="but other shapes"):
+        load_checkpoint(modelscope_folder(tmp_path, {**small(3), key: torch.zeros(())}))
+
+
 def test_several_files_of_weights_are_refused(tmp_path: Path) -> None:
     for name in ("a.pth", "b.pth.tar"):
         torch.save({}, tmp_path / name)

@@ -126,7 +126,7 @@ def config_of(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
     """The config of a published file that has none, from the shapes of its tensors.
 
     All sizes but ``img_size`` where the window of the positions is no square, and those that no shape tells: they are
-    left out, or as all published networks have them. Raises CheckpointError where a tensor is missing.
+    left out, or as all published networks have them. Raises CheckpointError where a tensor is missing or strange.
     """
     try:
         return _config_of(shapes)
@@ -134,12 +134,15 @@ def config_of(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
         raise CheckpointError(
             f"the weights have no {error.args[0]}; they are not those of a whole ViT-Adapter with Mask2Former's head"
         ) from error
+    except (IndexError, ValueError, ZeroDivisionError) as error:
+        raise CheckpointError(
+            "the weights have the names of ViT-Adapter with Mask2Former's head, but other shapes; download them again"
+        ) from error
 
 
 def _config_of(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
     def count(prefix: str) -> int:
-        numbers = {int(key.removeprefix(prefix).split(".")[0]) for key in shapes if key.startswith(prefix)}
-        return len(numbers)
+        return len({key.removeprefix(prefix).split(".")[0] for key in shapes if key.startswith(prefix)})
 
     dim = shapes[BACKBONE + "cls_token"][-1]
     rows, heads = shapes[TABLE]
