@@ -1,9 +1,12 @@
 """The catalogue, against the configs of the public checkpoints."""
 
 import json
+import math
 import re
 import subprocess
 import sys
+from dataclasses import fields
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +14,26 @@ import pytest
 
 from everymask.checkpoints.catalogue import Entry, PublishedSize, catalogue, entry
 from everymask.checkpoints.config import read_config
+from everymask.checkpoints.families import FAMILIES as FAMILIES_OF_NETWORKS
 from everymask.labels import LABEL_SETS, label_set, match_labels
-from everymask.preprocessing import Preprocessing, ShortestEdge
+from everymask.preprocessing import FitOneSide, FixedSize, Preprocessing
 from everymask.segmentation import TASKS
 from shared import SHARED, needs_shared
 
 PUBLISHED = [each for each in catalogue() if each.name != "street"]
 CONFIGS = SHARED / "checkpoints" / "configs"
-FAMILIES = ("mask2former", "maskformer", "detr", "oneformer", "eomt")
+FAMILIES = (
+    "mask2former",
+    "maskformer",
+    "detr",
+    "oneformer",
+    "eomt",
+    "segformer",
+    "upernet",
+    "beit",
+    "dpt",
+    "Depth-Anything",
+)
 
 
 def public_names() -> set[str]:
@@ -38,13 +53,34 @@ def test_every_entry_is_whole() -> None:
     assert len(set(names)) == len(names)
     assert names[0] == "street"
     for each in catalogue():
-        assert each.labels in LABEL_SETS or each.dataset == "ADE20K-Full"  # its 847 names are in no source here
-        assert each.tasks == tuple(task for task in TASKS if task in each.tasks) != ()
-        assert each.metric in ("PQ", "AP", "mIoU")
+        if each.tasks == ("depth",):
+            assert each.labels is None
+            assert (each.metric, each.value is None) in ((None, True), ("RMSE (m)", False))
+            assert each.published_size is None
+        else:
+            assert each.labels in LABEL_SETS or each.dataset == "ADE20K-Full"  # its 847 names are in no source here
+            assert each.tasks == tuple(task for task in TASKS if task in each.tasks) != ()
+            assert each.metric in ("PQ", "AP", "mIoU")
     for each in PUBLISHED:
         assert each.backbone
-        assert each.published_size is not None
-        assert each.published_size.longest is None or each.published_size.longest >= each.published_size.shortest
+        size = each.published_size
+        if size is None:
+            # Measured at several scales, or for depth at a size that is not known here.
+            assert each.tasks == ("depth",) or each.name == "Intel/dpt-large-ade"
+            continue
+        assert size.longest is None or size.longest >= size.shortest
+        assert (size.window is None) == (size.stride is None)
+        if size.window is not None and size.stride is not None:
+            assert 0 < size.stride < size.window <= size.shortest
+
+
+def test_rows_leave_out_nothing_but_windows() -> None:
+    rows = json.loads((files("everymask") / "data" / "catalogue.json").read_text(encoding="utf-8"))
+    for row in rows:
+        assert set(row) == {field.name for field in fields(Entry)}
+        size = row["published_size"]
+        known = {field.name for field in fields(PublishedSize)}
+        assert size is None or known - {"window", "stride"} <= set(size) <= known
 
 
 def test_lookup_by_name() -> None:
@@ -60,12 +96,13 @@ def test_lookup_by_name() -> None:
 @needs_shared
 def test_every_public_config_has_an_entry() -> None:
     public = public_names()
-    assert len(public) == 31 - 1 + 12 + 3 + 7 + 3
+    assert len(public) == 31 - 1 + 12 + 3 + 7 + 3 + 12 + 9 + 2 + 13 + 3
     assert public <= {each.name for each in catalogue()}
-    # Of MaskFormer, DETR, OneFormer and Mask2Former there are few without a config here, of EoMT most.
-    absent = {each.name for each in PUBLISHED if each.family != "EoMT"} - public
+    # Of these families there are few without a config here, of EoMT and Depth Anything most; ViT-Adapter has none.
+    absent = {each.name for each in PUBLISHED if each.family not in ("EoMT", "Depth Anything", "ViT-Adapter")} - public
     assert absent == {
-        f"facebook/maskformer-resnet{rest}" for rest in ("50-ade20k-full", "101-ade20k-full", "50-vistas")
+        *(f"facebook/maskformer-resnet{rest}" for rest in ("50-ade20k-full", "101-ade20k-full", "50-vistas")),
+        *(f"Intel/dpt-{rest}" for rest in ("hybrid-midas", "beit-base-384", "swinv2-base-384", "swinv2-large-384")),
     }
 
 
@@ -74,9 +111,9 @@ def test_every_public_config_has_an_entry() -> None:
 def test_labels_tasks_and_preprocessing_are_read_without_a_guess(name: str, tmp_path: Path) -> None:
     each = entry(name)
     assert each is not None
-    assert each.labels is not None
     config = config_of(name) or config_of(name, ".original-layout")
-    if config is not None:
+    if config is not None and each.tasks != ("depth",):
+        assert each.labels is not None
         (tmp_path / "config.json").write_text(json.dumps(config))
         names = read_config(tmp_path).names
         # EoMT's files number their classes; then the catalogue is what knows the names.
@@ -88,30 +125,91 @@ def test_labels_tasks_and_preprocessing_are_read_without_a_guess(name: str, tmp_
             assert match_labels(names) == known.named(names)
     preprocessor = config_of(name, ".preprocessor")
     if preprocessor is not None:
-        resize = Preprocessing.from_config(preprocessor).resize
-        if isinstance(resize, ShortestEdge):
-            assert each.input_size == f"shortest {resize.shortest}, longest {resize.longest}"
-        else:
-            assert resize is not None
-            assert each.input_size == f"{resize.size.height} x {resize.size.width}"
+        assert each.input_size == input_size(Preprocessing.from_config(preprocessor))
+
+
+def input_size(preprocessing: Preprocessing) -> str:
+    """As the catalogue writes it."""
+    resize = preprocessing.resize
+    if resize is None:
+        return f"as the image, padded to multiples of {preprocessing.pad_divisor}"
+    if isinstance(resize, FitOneSide):
+        height, width = resize.size
+        return f"{height} x {width} on one side, multiples of {resize.multiple}"
+    if isinstance(resize, FixedSize):
+        return f"{resize.size.height} x {resize.size.width}"
+    return f"shortest {resize.shortest}, longest {resize.longest}"
+
+
+@needs_shared
+@pytest.mark.parametrize("name", sorted(each.name for each in PUBLISHED if config_of(each.name) is not None))
+def test_the_network_of_a_config_does_what_the_catalogue_says(name: str) -> None:
+    each, content = entry(name), config_of(name)
+    assert each is not None
+    assert content is not None
+    possible = FAMILIES_OF_NETWORKS[content["model_type"]].tasks(content)
+    assert set(each.tasks) <= set(possible)
+    if "depth" in possible:
+        assert each.tasks == possible == ("depth",)
+
+
+@needs_shared
+def test_vit_adapter_is_measured_as_its_description_says() -> None:
+    """Against the published list of keys and the description beside it; its own config file is in no source."""
+    folder = SHARED / "golden" / "vit_adapter"
+    each = entry("modelscope:damo/cv_vitadapter_semantic-segmentation_cocostuff164k")
+    assert each is not None
+    assert each.published_size == PublishedSize(896, 3584, 32, 896, 512)
+    assert each.labels is not None
+    assert len(label_set(each.labels)) == len((folder / "cocostuff171.txt").read_text().splitlines())
+    assert each.value is not None
+    assert f"mIoU {each.value}" in (folder / "README.md").read_text()
+    weights = 0
+    for line in (folder / "public_state_dict.txt").read_text().splitlines():
+        _, shape, kind = line.split("\t")
+        weights += math.prod(int(side) for side in re.findall(r"\d+", shape)) * (8 if "int64" in kind else 4)
+    assert each.weights_mb == pytest.approx(weights / 1e6, rel=0.005)
 
 
 @pytest.mark.parametrize("each", PUBLISHED, ids=lambda each: each.name)
 def test_the_name_says_tasks_and_data(each: Entry) -> None:
     name = each.name.lower()
-    semantic = "semantic" in name or (each.family == "MaskFormer" and not name.endswith("coco"))
-    kind = "instance" if "instance" in name else "semantic" if semantic else "panoptic"
+    depth = each.family == "Depth Anything" or (each.family == "DPT" and not name.endswith("ade"))
+    semantic = (
+        "semantic" in name
+        or each.family in ("SegFormer", "UPerNet", "BEiT", "DPT")
+        or (each.family == "MaskFormer" and not name.endswith("coco"))
+    )
+    kind = "instance" if "instance" in name else "depth" if depth else "semantic" if semantic else "panoptic"
     assert each.tasks == (TASKS if kind == "panoptic" else (kind,))
-    assert each.metric == {"panoptic": "PQ", "instance": "AP", "semantic": "mIoU"}[kind]
+    if kind != "depth":
+        assert each.metric == {"panoptic": "PQ", "instance": "AP", "semantic": "mIoU"}[kind]
     data = {
         "coco-stuff": "COCO-Stuff",
+        "cocostuff": "COCO-Stuff",
         "coco": "COCO",
-        "ade": "ADE20K",
+        "vitadapter": "COCO-Stuff",
         "cityscapes": "Cityscapes",
         "vistas": "Mapillary",
+        "nyu": "NYU",
+        "kitti": "KITTI",
+        "indoor": "Hypersim",
+        "outdoor": "Virtual KITTI",
+        "-ade": "ADE20K",
+        "/ade": "ADE20K",
+        "_ade": "ADE20K",
+        "upernet": "ADE20K",
+        "detr": "COCO",
+        "depth-anything": "62M images",
+        "intel/dpt": "MiDaS 3.",
     }
-    word = next((word for word in data if word in name), "coco")  # DETR's names say nothing: it is COCO
-    assert each.dataset.startswith(data[word])
+    assert each.dataset.startswith(next(data[word] for word in data if word in name))
+
+
+def test_large_networks_of_depth_anything_v2_are_not_for_commerce() -> None:
+    for each in PUBLISHED:
+        if each.name.startswith("depth-anything/"):
+            assert (each.license == "Apache 2.0") == ("-Small-" in each.name)
 
 
 def test_licences_are_those_the_publishers_state() -> None:
@@ -121,7 +219,14 @@ def test_licences_are_those_the_publishers_state() -> None:
         "DETR": {"Apache 2.0"},
         "OneFormer": {"MIT"},
         "EoMT": {"MIT", "MIT + DINOv3", None},
+        "SegFormer": {"NVIDIA non-commercial"},
+        "UPerNet": {"MIT"},
+        "BEiT": {"Apache 2.0"},
+        "DPT": {"Apache 2.0", "MIT"},
+        "Depth Anything": {"Apache 2.0", "CC BY-NC 4.0"},
+        "ViT-Adapter": {None},
     }
+    assert {each.family for each in PUBLISHED} == set(stated)
     for family, licenses in stated.items():
         assert {each.license for each in PUBLISHED if each.family == family} == licenses
 
@@ -138,9 +243,19 @@ def test_licences_are_those_the_publishers_state() -> None:
         ("facebook/detr-resnet-101-panoptic", 45.1, 248),
         ("shi-labs/oneformer_coco_dinat_large", 58.0, 893),
         ("tue-mps/coco_instance_eomt_large_640_dinov3", 45.9, 1260),
+        ("nvidia/segformer-b0-finetuned-ade-512-512", 37.4, 15.1),
+        ("nvidia/segformer-b5-finetuned-cityscapes-1024-1024", 82.4, 338),
+        ("openmmlab/upernet-swin-large", 52.25, 940),
+        ("openmmlab/upernet-convnext-base", 48.71, 488),
+        ("microsoft/beit-large-finetuned-ade-640-640", 56.7, 2260),
+        ("Intel/dpt-large-ade", 47.63, 1370),
+        ("Intel/dpt-hybrid-midas", None, 490),
+        ("facebook/dpt-dinov2-giant-nyu", 0.279, 4800),
+        ("facebook/dpt-dinov2-small-kitti", 2.34, 149),
+        ("depth-anything/Depth-Anything-V2-Large-hf", None, 1340),
     ],
 )
-def test_published_figures(name: str, value: float, megabytes: float) -> None:
+def test_published_figures(name: str, value: float | None, megabytes: float) -> None:
     found = entry(name)
     assert found is not None
     assert (found.value, found.weights_mb) == (value, megabytes)
@@ -159,6 +274,13 @@ def test_published_figures(name: str, value: float, megabytes: float) -> None:
         ("facebook/detr-resnet-50-panoptic", PublishedSize(800, 1333, 0)),
         ("shi-labs/oneformer_cityscapes_dinat_large", PublishedSize(1024, 2048, 0)),
         ("tue-mps/ade20k_semantic_eomt_large_512", PublishedSize(512, None, 0)),
+        ("nvidia/segformer-b0-finetuned-ade-512-512", PublishedSize(512, 2048, 32)),
+        ("nvidia/segformer-b5-finetuned-ade-640-640", PublishedSize(640, 2048, 32)),
+        ("nvidia/segformer-b2-finetuned-cityscapes-1024-1024", PublishedSize(1024, 2048, 0, 1024, 768)),
+        ("openmmlab/upernet-swin-large", PublishedSize(512, 2048, 0)),
+        ("openmmlab/upernet-convnext-base", PublishedSize(512, 2048, 0, 512, 341)),
+        ("openmmlab/upernet-convnext-xlarge", PublishedSize(640, 2560, 0, 640, 426)),
+        ("microsoft/beit-large-finetuned-ade-640-640", PublishedSize(640, 2560, 0, 640, 426)),
     ],
 )
 def test_published_sizes(name: str, size: PublishedSize) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from small_checkpoint import make_checkpoint
 
+from everymask.checkpoints.catalogue import catalogue
 from everymask.checkpoints.licenses import why_not_commercial
 from everymask.checkpoints.load import load_checkpoint
 from everymask.errors import CheckpointError
@@ -24,6 +25,7 @@ def test_these_do(license: str) -> None:
         ("CC BY-NC 4.0", "its licence (CC BY-NC 4.0) forbids it"),
         ("cc-by-nc-sa-4.0", "its licence (cc-by-nc-sa-4.0) forbids it"),
         ("NVIDIA Non-Commercial", "its licence (NVIDIA Non-Commercial) forbids it"),
+        ("NVIDIA non-commercial", "its licence (NVIDIA non-commercial) forbids it"),
         ("other", "its licence (other) is not one that is known to allow it"),
         ("", "its licence () is not one that is known to allow it"),
         ("MIT + DINOv3", "is not one that is known to allow it"),
@@ -34,6 +36,14 @@ def test_these_do_not(license: str | None, reason: str) -> None:
     told = why_not_commercial(license)
     assert told is not None
     assert reason in told
+
+
+def test_every_catalogued_licence_is_understood() -> None:
+    """Whatever the catalogue states is known to allow or to forbid it, but for weights with conditions of DINOv3's."""
+    reasons = {each.license: why_not_commercial(each.license) for each in catalogue() if each.license is not None}
+    assert {license for license, reason in reasons.items() if reason is None} == {"Apache 2.0", "MIT"}
+    forbidden = {license for license, reason in reasons.items() if reason and reason.endswith("forbids it")}
+    assert reasons.keys() - forbidden - {"Apache 2.0", "MIT"} == {"MIT + DINOv3"}
 
 
 def test_a_checkpoint_is_refused_with_the_reason(tmp_path: Path) -> None:

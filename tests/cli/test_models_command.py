@@ -20,7 +20,17 @@ def test_json_holds_the_catalogue(everymask_command):
     rows = json.loads(everymask_command("models", "--json").out)
     assert [row["name"] for row in rows] == [entry.name for entry in catalogue()]
     assert rows[0]["tasks"] == list(catalogue()[0].tasks)
-    assert rows[1]["published_size"] == {"shortest": 800, "longest": 1333, "divisor": 32}
+    published = {row["name"]: row["published_size"] for row in rows}
+    whole = {"shortest": 800, "longest": 1333, "divisor": 32, "window": None, "stride": None}
+    assert published["facebook/mask2former-swin-tiny-coco-panoptic"] == whole
+    windows = {"shortest": 640, "longest": 2560, "divisor": 0, "window": 640, "stride": 426}
+    assert published["microsoft/beit-base-finetuned-ade-640-640"] == windows
+
+
+def test_a_depth_model_has_an_accuracy_only_where_it_is_in_metres(everymask_command):
+    lines = everymask_command("models").out.splitlines()
+    assert sum("RMSE (m) 0.279" in line for line in lines) == 1
+    assert "None" not in "".join(lines)
 
 
 def test_commercial_hides_the_others_and_counts_them(everymask_command):

@@ -29,11 +29,13 @@ class PublishedSize:
 class Entry:
     """One checkpoint; None wherever no source states the value.
 
-    ``name``: what ``load`` takes, a bundled name or a Hub id. ``labels``: its label set in ``everymask.labels``; None
-    where that is not known here. ``weights_mb``: size of the weights in megabytes (10^6 bytes).
-    ``metric`` and ``value``: the published accuracy in percent (PQ, mask AP or mIoU; on the validation images of the
-    data set, for CamVid on the test images), reached with images of ``published_size``. ``input_size``: what the
-    checkpoint's own preprocessor config resizes to. ``license``: the licence of the weights.
+    ``name``: what ``load`` takes, a bundled name or the id of a repository. ``labels``: its label set in
+    ``everymask.labels``; None where that is not known here, and for depth. ``weights_mb``: size of the weights in
+    megabytes (10^6 bytes).
+    ``metric`` and ``value``: the published accuracy, reached with images of ``published_size``: PQ, mask AP or mIoU in
+    percent, on the validation images of the data set, for CamVid on the test images; for metric depth the root mean
+    square error in metres, where less is better. Relative depth has no metric that is comparable. ``input_size``: what
+    the checkpoint's own preprocessor config resizes to. ``license``: the licence of the weights.
     """
 
     name: str
@@ -43,7 +45,7 @@ class Entry:
     labels: str | None
     backbone: str | None
     weights_mb: float | None
-    metric: str
+    metric: str | None
     value: float | None
     published_size: PublishedSize | None
     input_size: str | None

@@ -107,14 +107,14 @@ def _catalogue_table(entries: "list[Entry]", *, narrow: bool) -> "Table":
     from rich.table import Column, Table
 
     # On a narrow terminal the other columns wrap, so that the names, which are there to be copied, keep their width.
-    width = 9 if narrow else None
+    width = 10 if narrow else None
     table = Table(
-        Column("name", overflow="fold"),
+        Column("name", overflow="fold", no_wrap=not narrow),
         Column("tasks", max_width=width),
         Column("data", max_width=width),
         "MB",
-        "accuracy",
-        Column("licence", max_width=width),
+        Column("accuracy", max_width=width),
+        Column("licence", max_width=width or 14),
         box=SIMPLE,
     )
     for entry in entries:
