@@ -14,6 +14,7 @@ from everymask.errors import OptionError
 from everymask.geometry import Size
 from everymask.input_size import check_size, with_size
 from everymask.preprocessing import FitOneSide, FixedSize, Preprocessing, ShortestEdge, WithinEdges
+from everymask.tiling import Tiling
 from shared import SHARED, needs_shared
 
 AS_FILE = Preprocessing.from_config(
@@ -116,14 +117,20 @@ def test_a_network_of_one_size_keeps_it():
 def test_every_catalogued_checkpoint_can_have_its_published_size():
     for entry in catalogue():
         path = SHARED / "checkpoints" / "configs" / f"{entry.name.replace('/', '--')}.preprocessor.json"
-        if path.exists():
+        published = entry.published_size
+        if path.exists() and published is not None:
             preprocessing = Preprocessing.from_config(json.loads(path.read_text()))
-            sized = with_size(preprocessing, "published", entry.published_size, entry.name)
+            sized = with_size(preprocessing, "published", published, entry.name)
             assert (sized.resize.shortest, sized.resize.longest, sized.size_divisor) == (
-                entry.published_size.shortest,
-                entry.published_size.longest,
-                entry.published_size.divisor,
+                published.shortest,
+                published.longest,
+                published.divisor,
             )
+            if published.window is None:
+                assert sized.tiling == preprocessing.tiling
+            else:
+                window, stride = Size(published.window, published.window), Size(published.stride, published.stride)
+                assert sized.tiling == Tiling(window, stride, smooth=False)
 
 
 def test_load_takes_a_size_and_masks_keep_the_size_of_the_image(monkeypatch):

@@ -11,7 +11,7 @@ tensor. Slots without a pixel are left out when values are put in their places i
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -126,15 +126,28 @@ class Grid:
     def pieces(self, cells: Tensor, depth: int) -> Iterator[Cells]:
         """The cells that are True in (R, C), in pieces of at most the budget for ``depth`` values a pixel."""
         rows, columns = cells.nonzero(as_tuple=True)
+        for some, slots in self.chunks(len(rows), depth):
+            yield Cells(rows[some], columns[some], slots)
+
+    def chunks(self, count: int, depth: int) -> Iterator[tuple[slice, slice]]:
+        """``count`` cells in chunks of at most the budget for ``depth`` values a pixel: which of them, which slots."""
         budget = max(1, self.budget // (depth * self.columns.slots))  # in rows of slots
         step, slots = max(1, budget // self.rows.slots), min(budget, self.rows.slots)
-        for start in range(0, len(rows), step):
+        for start in range(0, count, step):
             for slot in range(0, self.rows.slots, slots):
-                yield Cells(
-                    rows[start : start + step],
-                    columns[start : start + step],
-                    slice(slot, min(slot + slots, self.rows.slots)),
-                )
+                yield slice(start, start + step), slice(slot, min(slot + slots, self.rows.slots))
+
+    def corners(self, values: Tensor) -> Tensor:
+        """The four corners of every cell: (h, w) -> (4, R, C)."""
+        sides = (values.index_select(0, self.rows.low), values.index_select(0, self.rows.high))  # (R, w)
+        ends = (self.columns.low, self.columns.high)
+        return torch.stack([side.index_select(1, end) for side in sides for end in ends])
+
+    def cell_corners(self, values: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        """The four corners of the cells at ``rows`` and ``columns`` (G,): (N, h, w) -> (4, N, G)."""
+        downs = self.rows.low[rows], self.rows.high[rows]
+        acrosses = self.columns.low[columns], self.columns.high[columns]
+        return torch.stack([values[:, down, across] for down in downs for across in acrosses])
 
     def bounds(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """The smallest and the largest corner of every cell: (N, h, w) -> two (N, R, C), the bounds of its pixels."""
@@ -170,9 +183,9 @@ class Grid:
         top, bottom = widen(logits[self.rows.low]), widen(logits[self.rows.high])
         return _between(top, bottom, self.rows.weight[:, :, None]).flatten(0, 1).index_select(0, rows)
 
-    def to_image(self, slots: Tensor) -> NDArray[np.int32]:
-        """Puts the values of all slots, (R, S, C, P) int32, in their pixels' places: (H, W)."""
-        image: NDArray[np.int32] = slots.flatten(2).flatten(0, 1).cpu().numpy()  # (R * S, C * P)
+    def to_image(self, slots: Tensor) -> NDArray[np.integer[Any]]:
+        """Puts the values of all slots, (R, S, C, P) of an integer type, in their pixels' places: (H, W)."""
+        image: NDArray[np.integer[Any]] = slots.flatten(2).flatten(0, 1).cpu().numpy()  # (R * S, C * P)
         return image[self.rows.places].take(self.columns.places, axis=1)
 
 

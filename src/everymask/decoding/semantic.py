@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from everymask.decoding.class_map import best_classes, segment_classes
+from everymask.decoding.class_map import best_classes, leaders, segment_classes
 from everymask.decoding.resizing import ROUNDING, Grid
 from everymask.geometry import Size
 from everymask.labels import LabelSet
@@ -30,8 +30,9 @@ def decode_semantic(
 def decode_pixels(logits: Tensor, grid: Grid, size: Size, labels: LabelSet) -> Segmentation:
     """Reads ``logits`` (C, h, w), float32, as a semantic segmentation: every pixel gets the class with the largest."""
     class_map = np.empty(size, np.int32)
-    for band in grid.bands(2 * len(logits)):
-        class_map[band.rows.pixels] = band.to_image(best_classes(logits, band))
+    leading = leaders(logits)
+    for band in grid.bands(1):
+        class_map[band.rows.pixels] = band.to_image(best_classes(logits, leading, band))
     return segment_classes(class_map, labels)
 
 

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from everymask.decoding.class_map import best_classes, segment_classes
+from everymask.decoding.class_map import best_classes, leaders, segment_classes
 from everymask.decoding.resizing import Grid, make_grid
 from everymask.geometry import Geometry, Size
 from everymask.labels import LabelSet
@@ -126,7 +126,7 @@ def _classify(windows: Iterator[Window], geometry: Geometry) -> NDArray[np.int32
         first, last = int(band.rows.low.min()), int(band.rows.high.max())
         scores = stripe.average(first, last + 1)
         rows = replace(band.rows, low=band.rows.low - first, high=band.rows.high - first)
-        class_map[band.rows.pixels] = band.to_image(best_classes(scores, Grid(rows, band.columns)))
+        class_map[band.rows.pixels] = band.to_image(best_classes(scores, leaders(scores), Grid(rows, band.columns)))
     return class_map
 
 
