@@ -17,6 +17,9 @@ class ViTAdapterMask2Former(Mask2Former):
 
     The published code takes nothing but windows of the trained size. Here any size will do: positions are interpolated
     (see ``RelativePositions``), sides that are no multiples of 32 padded.
+
+    Memory in training: the forward and backward pass of the published network (BEiT-L) for one image of 896 x 896
+    pixels took 9.3 GB on a CPU in float32, weights and gradients (2.3 GB each) included, an optimiser's state not.
     """
 
     def __init__(self, config: Mask2FormerConfig, backbone: ViTAdapter) -> None:
