@@ -31,6 +31,7 @@ from everymask.networks.outputs import DepthMap, MaskQueries, Output, PixelLogit
 from everymask.networks.selective import SelectiveNetwork
 from everymask.preprocessing import Prepared, Preprocessing, prepare
 from everymask.segmentation import DepthKind, Segmentation, Task
+from everymask.stopwatch import Stopwatch, timed
 
 # How many batches' worth of images a stream holds at most while it looks for companions of equal size.
 _WINDOW_BATCHES = 4
@@ -123,23 +124,25 @@ class Segmenter:
         mask_threshold: float | None = None,
         overlap_threshold: float | None = None,
         explain: bool = False,
+        stopwatch: Stopwatch | None = None,
     ) -> Iterator[Segmentation | Failure]:
         """Segments image after image, in the order of ``sources``, which is consumed only as far as needed.
 
         A source that cannot be read or prepared yields a Failure in its place; the others are not affected.
         Up to ``batch_size`` images go through the network together, only images whose network input has the same
         size, so that no result depends on its companions; to find such images, up to 4 batches of them are held in
-        memory. The other options are those of a call; wrong ones raise OptionError here, before anything is read.
+        memory. ``stopwatch`` is told how long reading, preparing, the network and decoding take; on a GPU it waits for
+        the network. The other options are those of a call; wrong ones raise OptionError here, before anything is read.
         """
         if isinstance(sources, str | bytes | os.PathLike) or not isinstance(sources, Iterable):
             raise OptionError("stream takes an iterable of images: wrap a single image in a list, or call the model")
         if batch_size < 1:
             raise OptionError(f"batch_size is {batch_size}: it must be at least 1")
         options = self._options(task, threshold, mask_threshold, overlap_threshold, explain)
-        return self._stream(iter(sources), batch_size, options)
+        return self._stream(iter(sources), batch_size, options, stopwatch)
 
     def _stream(
-        self, sources: Iterator[Any], batch_size: int, options: DecodingOptions
+        self, sources: Iterator[Any], batch_size: int, options: DecodingOptions, stopwatch: Stopwatch | None
     ) -> Iterator[Segmentation | Failure]:
         window: deque[_Slot] = deque()
         while True:
@@ -148,44 +151,50 @@ class Segmenter:
                 yield ready
             batch = _batch_of_first(window, batch_size)
             wants_more = len(batch) < batch_size and len(window) < _WINDOW_BATCHES * batch_size
-            if wants_more and (slot := self._next_slot(sources)) is not None:
+            if wants_more and (slot := self._next_slot(sources, stopwatch)) is not None:
                 window.append(slot)
             elif batch:
                 images = [waiting for slot in batch if (waiting := slot.waiting) is not None]
-                for slot, result in zip(batch, self._segment(images, options), strict=True):
+                for slot, result in zip(batch, self._segment(images, options, stopwatch), strict=True):
                     slot.waiting, slot.result = None, result
             else:
                 return
 
-    def _next_slot(self, sources: Iterator[Any]) -> "_Slot | None":
+    def _next_slot(self, sources: Iterator[Any], stopwatch: Stopwatch | None) -> "_Slot | None":
         for source in sources:
             try:
-                return _Slot(waiting=self._read(source))
+                return _Slot(waiting=self._read(source, stopwatch))
             except EverymaskError as error:
                 return _Slot(result=Failure(source, error))
         return None
 
-    def _read(self, source: Any) -> "_Waiting":
-        image = read_image(source)
-        for_depth = None if self._depth_model is None else prepare(image, self._depth_model.preprocessing)
-        return _Waiting(image, prepare(image, self.preprocessing), for_depth)
+    def _read(self, source: Any, stopwatch: Stopwatch | None = None) -> "_Waiting":
+        with timed(stopwatch, "read"):
+            image = read_image(source)
+        with timed(stopwatch, "prepare"):
+            for_depth = None if self._depth_model is None else prepare(image, self._depth_model.preprocessing)
+            return _Waiting(image, prepare(image, self.preprocessing), for_depth)
 
-    def _segment(self, images: Sequence["_Waiting"], options: DecodingOptions) -> list[Segmentation]:
+    def _segment(
+        self, images: Sequence["_Waiting"], options: DecodingOptions, stopwatch: Stopwatch | None = None
+    ) -> list[Segmentation]:
         """The results of images whose network inputs have the same size."""
-        with torch.inference_mode():
+        with torch.inference_mode(), timed(stopwatch, "decode"):
             if len(images[0].prepared.geometry.windows) > 1:
-                results = [self._segment_in_windows(image, options, len(images)) for image in images]
+                results = [self._segment_in_windows(image, options, len(images), stopwatch) for image in images]
             else:
-                results = self._segment_whole(images, options)
+                results = self._segment_whole(images, options, stopwatch)
             inputs = [image.for_depth for image in images if image.for_depth is not None]
             if self._depth_model is None or self.depth_kind is None or not inputs:
                 return results
-            depths = self._depth_model._depths(inputs)
+            depths = self._depth_model._depths(inputs, stopwatch)
             kind = self.depth_kind
             return [with_depth(result, depth, kind) for result, depth in zip(results, depths, strict=True)]
 
-    def _segment_whole(self, images: Sequence["_Waiting"], options: DecodingOptions) -> list[Segmentation]:
-        output = self._run(torch.cat([image.prepared.pixel_values for image in images]), options)
+    def _segment_whole(
+        self, images: Sequence["_Waiting"], options: DecodingOptions, stopwatch: Stopwatch | None
+    ) -> list[Segmentation]:
+        output = self._run([image.prepared.pixel_values for image in images], options, stopwatch)
         results = []
         for index, image in enumerate(images):
             geometry = image.prepared.geometry
@@ -200,13 +209,15 @@ class Segmenter:
             results.append(result)
         return results
 
-    def _segment_in_windows(self, image: "_Waiting", options: DecodingOptions, at_once: int) -> Segmentation:
+    def _segment_in_windows(
+        self, image: "_Waiting", options: DecodingOptions, at_once: int, stopwatch: Stopwatch | None
+    ) -> Segmentation:
         """``at_once``: how many windows go through the network together."""
         windows = image.prepared.windows()
 
         def outputs() -> Iterator[MaskQueries | PixelLogits]:
             while batch := list(islice(windows, at_once)):
-                output = self._run(torch.cat(batch), options)
+                output = self._run(batch, options, stopwatch)
                 if isinstance(output, PixelsAndDepth):
                     output = output.pixels
                 if not isinstance(output, DepthMap):
@@ -214,16 +225,23 @@ class Segmenter:
 
         return decode_windows(outputs(), image.prepared.geometry, self.labels, options, image.pixels)
 
-    def _depths(self, inputs: Sequence[Prepared]) -> list[NDArray[np.float32]]:
+    def _depths(self, inputs: Sequence[Prepared], stopwatch: Stopwatch | None) -> list[NDArray[np.float32]]:
         """The depth of every pixel of the original images."""
-        output = self._run(torch.cat([each.pixel_values for each in inputs]), decoding_options("depth"))
+        output = self._run([each.pixel_values for each in inputs], decoding_options("depth"), stopwatch)
         depth = _depth_of(output)
         assert depth is not None
         return [decode_depth(each, prepared.geometry) for each, prepared in zip(depth, inputs, strict=True)]
 
-    def _run(self, pixel_values: torch.Tensor, options: DecodingOptions) -> Output:
+    def _run(self, inputs: Sequence[torch.Tensor], options: DecodingOptions, stopwatch: Stopwatch | None) -> Output:
+        """What the network says about ``inputs``, (1, 3, h, w) each, of one size."""
+        with timed(stopwatch, "network"):
+            output = self._forward(torch.cat(tuple(inputs)).to(self._device, self._dtype), options)
+            if stopwatch is not None and self._device.type != "cpu":
+                torch.accelerator.synchronize(self._device)  # the device is still at work when the network returns
+            return output
+
+    def _forward(self, pixel_values: torch.Tensor, options: DecodingOptions) -> Output:
         """What the network says about a batch (B, 3, h, w); masks that decoding will not read may be left out."""
-        pixel_values = pixel_values.to(self._device, self._dtype)
         output: Output
         if isinstance(self.network, SelectiveNetwork):
             output = self.network(pixel_values, relevant_queries(options, self.labels))

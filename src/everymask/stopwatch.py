@@ -1,0 +1,47 @@
+"""How long the phases of a longer work take."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from time import perf_counter
+from typing import Literal, get_args
+
+Phase = Literal["read", "prepare", "network", "decode", "metric"]
+"""What happens to an image that is evaluated: the first four are its way through a Segmenter."""
+
+PHASES: tuple[Phase, ...] = get_args(Phase)
+
+
+class Stopwatch:
+    """``seconds`` by phase, summed over all images.
+
+    A phase may run inside another, as the network does while windows are decoded: then only the inner one counts, so
+    that no second is in two phases.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[Phase, float] = dict.fromkeys(PHASES, 0.0)
+        self._running: list[Phase] = []
+        self._since = 0.0
+
+    @contextmanager
+    def phase(self, phase: Phase) -> Iterator[None]:
+        """Counts the time inside the ``with`` block as ``phase``."""
+        self._count()
+        self._running.append(phase)
+        try:
+            yield
+        finally:
+            self._count()
+            self._running.pop()
+
+    def _count(self) -> None:
+        """Gives the time since the last call to the phase that runs."""
+        now = perf_counter()
+        if self._running:
+            self.seconds[self._running[-1]] += now - self._since
+        self._since = now
+
+
+def timed(stopwatch: Stopwatch | None, phase: Phase) -> AbstractContextManager[None]:
+    """``stopwatch.phase(phase)``, or nothing at all without a stopwatch."""
+    return nullcontext() if stopwatch is None else stopwatch.phase(phase)

@@ -1,0 +1,62 @@
+"""The stopwatch, with a clock that the test turns."""
+
+import pytest
+
+from color_model import color_checkpoint, picture
+from everymask.segmenter import Segmenter
+from everymask.stopwatch import PHASES, Stopwatch, timed
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """``clock.now`` is what the stopwatch takes for the time, in seconds."""
+
+    class Clock:
+        now = 100.0
+
+    monkeypatch.setattr("everymask.stopwatch.perf_counter", lambda: Clock.now)
+    return Clock
+
+
+def test_a_phase_inside_another_counts_alone(clock):
+    watch = Stopwatch()
+    clock.now += 50  # no phase runs
+    with watch.phase("decode"):
+        clock.now += 1
+        with watch.phase("network"):
+            clock.now += 10
+        clock.now += 2
+    clock.now += 50
+    with watch.phase("decode"):
+        clock.now += 4
+    assert watch.seconds == {"read": 0, "prepare": 0, "network": 10, "decode": 7, "metric": 0}
+
+
+def test_an_error_ends_its_phase(clock):
+    watch = Stopwatch()
+    with pytest.raises(ValueError, match="broken"), watch.phase("read"):
+        clock.now += 3
+        raise ValueError("broken")
+    clock.now += 5
+    with watch.phase("metric"):
+        clock.now += 1
+    assert (watch.seconds["read"], watch.seconds["metric"]) == (3, 1)
+
+
+def test_no_stopwatch_no_measuring():
+    with timed(None, "read"):
+        pass
+
+
+def test_a_stream_tells_it_every_phase_and_stays_the_same():
+    import torch
+
+    model = Segmenter(color_checkpoint(), torch.device("cpu"), torch.float32)
+    sources = [picture(), b"bad", picture(20)]
+    watch = Stopwatch()
+    with_watch = list(model.stream(sources, batch_size=2, stopwatch=watch))
+    without = list(model.stream(sources, batch_size=2))
+    assert [type(each) for each in with_watch] == [type(each) for each in without]
+    assert [each.segments for each in with_watch[::2]] == [each.segments for each in without[::2]]
+    assert all(watch.seconds[phase] > 0 for phase in PHASES if phase != "metric")
+    assert watch.seconds["metric"] == 0
