@@ -1,6 +1,7 @@
 """Label sets: the data files, and which set a checkpoint's names belong to."""
 
 import json
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from everymask.errors import OptionError
-from everymask.labels import LABEL_SETS, LabelSet, label_set, match_labels
+from everymask.labels import LABEL_SETS, LabelSet, canonical_names, label_set, match_labels
 
 SHARED = Path(__file__).parents[1].parent / "shared"
 SOURCES = {
@@ -143,3 +144,12 @@ def test_unknown_sets() -> None:
     assert match_labels([]) is None
     with pytest.raises(OptionError, match='no label set "coco"; known are coco-panoptic, '):
         label_set("coco")
+
+
+def test_canonical_names_are_the_same_for_both_of_ade20ks() -> None:
+    labels = label_set("ade20k")
+    file = json.loads((files("everymask") / "data" / "labels" / "ade20k.json").read_text(encoding="utf-8"))
+    other = [each.get("other_name", each["name"]) for each in file["classes"]]
+    assert [name.strip() for name in other] != list(labels.names)
+    assert canonical_names(other) == canonical_names([f"{name} " for name in labels.names]) == labels.names
+    assert canonical_names([" sky", "sea "]) == ("sky", "sea")

@@ -75,15 +75,28 @@ def match_labels(names: Sequence[str]) -> LabelSet | None:
     carries the names that were given, without the blanks. What a numbering with gaps (DETR's) calls the indices that
     are no class does not matter: publications differ in it.
     """
+    found = _find(names)
+    return None if found is None else found.named(names)
+
+
+def canonical_names(names: Sequence[str]) -> tuple[str, ...]:
+    """The same classes as ``label_set`` names them if these are a known label set's, else ``names`` without blanks.
+
+    With them ADE20K's two sets of names are one.
+    """
+    found = _find(names)
+    return tuple(name.strip() for name in names) if found is None else found.names
+
+
+def _find(names: Sequence[str]) -> LabelSet | None:
+    """The label set with these names, under its own names."""
     for known in LABEL_SETS:
         classes = _classes(known)
         if len(classes) != len(names):
             continue
         found = label_set(known)
-        named = found.named(names)
-        other = found.named([each.get("other_name", each["name"]) for each in classes])
-        if named in (found, other):
-            return named
+        if found.named(names) in (found, found.named([each.get("other_name", each["name"]) for each in classes])):
+            return found
     return None
 
 
