@@ -1,7 +1,7 @@
 """From a name to a built network with all that belongs to it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,8 @@ class Checkpoint:
     ``task_tokens``: what a network that is told its task takes beside the image, (length,) int64 for each task; None
     for all others. ``depth_kind``: what the depth it gives means, None for a network without depth. ``description``:
     what else a user should know of the network; None for most. ``scores_at_mask_size``: see ``families.Family``.
+    ``config`` and ``preprocessor``: what the files say, or what stands for them; what is trained from the checkpoint is
+    saved with them.
     """
 
     name: str
@@ -48,6 +50,8 @@ class Checkpoint:
     depth_kind: DepthKind | None = None
     description: str | None = None
     scores_at_mask_size: bool = False
+    config: Mapping[str, Any] = field(default_factory=dict)
+    preprocessor: Mapping[str, Any] = field(default_factory=dict)
 
 
 def load_checkpoint(
@@ -92,7 +96,8 @@ def load_checkpoint(
     if commercial:
         _refuse_unless_commercial(str(name), license)
     tasks = config.statement.tasks or (known.tasks if known else None)
-    preprocessing = Preprocessing.from_config(_preprocessor(folder, family, config, tasks))
+    preprocessor = _preprocessor(folder, family, config, tasks)
+    preprocessing = Preprocessing.from_config(preprocessor)
     with no_random_initialisation():
         network, layout = family.build(config.content, len(config.names))
     weights = deltas.complete(read_weights(folder), str(name), base, token=token, cache_dir=cache_dir)
@@ -110,6 +115,8 @@ def load_checkpoint(
         depth_kind=family.depth_kind(config.content),
         description=family.description(config.content),
         scores_at_mask_size=family.scores_at_mask_size,
+        config=config.content,
+        preprocessor=preprocessor,
     )
 
 
