@@ -74,11 +74,20 @@ class DataSet(Protocol):
     unique, in order.
     """
 
-    name: str
-    labels: LabelSet
-    tasks: tuple[Task, ...]
-    conventions: Conventions
-    names: Sequence[str]
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def labels(self) -> LabelSet: ...
+
+    @property
+    def tasks(self) -> tuple[Task, ...]: ...
+
+    @property
+    def conventions(self) -> Conventions: ...
+
+    @property
+    def names(self) -> Sequence[str]: ...
 
     def read_image(self, index: int) -> NDArray[np.uint8]:
         """The image, (H, W, 3) uint8 RGB. Raises ImageError where it cannot be read."""
