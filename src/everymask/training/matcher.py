@@ -1,4 +1,4 @@
-"""The assignment of targets to queries (DETR, section 3.1; costs as in Mask2Former, section 3.3)."""
+"""The assignment of targets to queries (DETR, section 3.1; costs as in Mask2Former, section 3.3, and MaskFormer)."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from everymask.errors import MissingExtraError
+from everymask.networks.detr import BoxedQueries
 from everymask.networks.outputs import MaskQueries
+from everymask.training.boxes import box_costs, boxes_of
+from everymask.training.dense_masks import dense_mask_costs
 from everymask.training.targets import Targets, sample_masks
 
 Solver = Callable[[NDArray[np.float32]], tuple[NDArray[np.int64], NDArray[np.int64]]]
@@ -18,15 +21,24 @@ Solver = Callable[[NDArray[np.float32]], tuple[NDArray[np.int64], NDArray[np.int
 
 @dataclass(frozen=True, slots=True)
 class LossWeights:
-    """What classification, mask cross entropy and dice count, in the matching as in the loss.
+    """What each part of the loss counts, in the matching as in the loss.
 
-    ``no_object`` is the weight of unmatched queries in the classification loss.
+    ``mask`` is the cross entropy of masks or, where they are compared at every pixel, their focal loss. ``no_object``
+    is the weight of unmatched queries in the classification loss. ``l1`` and ``giou`` are for networks that predict
+    boxes: where one of them is not zero, boxes are matched, not masks, as in DETR.
     """
 
     classification: float = 2.0
     mask: float = 5.0
     dice: float = 5.0
     no_object: float = 0.1
+    l1: float = 0.0
+    giou: float = 0.0
+
+    @property
+    def boxes(self) -> bool:
+        """Whether boxes are compared."""
+        return self.l1 > 0 or self.giou > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,27 +50,44 @@ class Match:
 
 
 @torch.no_grad()
-def match(prediction: MaskQueries, targets: Sequence[Targets], weights: LossWeights, num_points: int) -> list[Match]:
+def match(
+    prediction: MaskQueries, targets: Sequence[Targets], weights: LossWeights, num_points: int | None
+) -> list[Match]:
     """Finds, image by image, the cheapest one-to-one assignment of targets to queries.
 
-    Masks are compared at ``num_points`` random points, the same ones for every pair of an image.
+    Masks are compared at ``num_points`` random points, the same ones for every pair of an image, or, if that is None,
+    at every pixel. Where the weights speak of boxes, which the prediction must have then, boxes are compared instead.
     """
-    linear_sum_assignment = _assignment_solver()
+    solve = _assignment_solver()
     matches = []
-    for class_logits, mask_logits, target in zip(prediction.class_logits, prediction.mask_logits, targets, strict=True):
-        points = torch.rand(1, num_points, 2, device=mask_logits.device)
-        logits = sample_logits(mask_logits[:, None], points.expand(len(mask_logits), -1, -1))  # (Q, P)
-        every = torch.arange(len(target.labels), device=mask_logits.device)
-        truth = sample_masks(target, every, points)  # (N, P)
-        cost = (
-            weights.classification * -class_logits.float().softmax(-1)[:, target.labels]
-            + weights.mask * _pairwise_cross_entropy(logits, truth)
-            + weights.dice * _pairwise_dice(logits, truth)
-        )  # (Q, N)
-        rows, columns = linear_sum_assignment(torch.nan_to_num(cost, nan=1e6, posinf=1e6, neginf=-1e6).cpu().numpy())
+    for image, target in enumerate(targets):
+        cost = weights.classification * -prediction.class_logits[image].float().softmax(-1)[:, target.labels]
+        if weights.boxes:
+            assert isinstance(prediction, BoxedQueries)
+            distance, overlap = box_costs(prediction.boxes[image].float(), boxes_of(target))
+            cost = cost + weights.l1 * distance + weights.giou * overlap
+        else:
+            mask_logits = prediction.mask_logits[image]
+            mask, dice = (
+                dense_mask_costs(mask_logits, target)
+                if num_points is None
+                else _point_costs(mask_logits, target, num_points)
+            )
+            cost = cost + weights.mask * mask + weights.dice * dice  # (Q, N)
+        # A cost that is no number marks a broken prediction, which is taken last.
+        rows, columns = solve(torch.nan_to_num(cost, nan=1e6, posinf=1e6, neginf=1e6).cpu().numpy())
         device = target.labels.device
         matches.append(Match(torch.as_tensor(rows, device=device), torch.as_tensor(columns, device=device)))
     return matches
+
+
+def _point_costs(mask_logits: Tensor, target: Targets, num_points: int) -> tuple[Tensor, Tensor]:
+    """Cross entropy and dice loss of every query's mask (Q, h, w) with every segment, at random points: (Q, N) each."""
+    points = torch.rand(1, num_points, 2, device=mask_logits.device)
+    logits = sample_logits(mask_logits[:, None], points.expand(len(mask_logits), -1, -1))  # (Q, P)
+    every = torch.arange(len(target.labels), device=mask_logits.device)
+    truth = sample_masks(target, every, points)  # (N, P)
+    return _pairwise_cross_entropy(logits, truth), _pairwise_dice(logits, truth)
 
 
 def sample_logits(logits: Tensor, points: Tensor) -> Tensor:
