@@ -32,7 +32,7 @@ def read_task_tokens(folder: Path, length: int) -> dict[Task, Tensor]:
     Raises CheckpointError for a tokenizer that cannot be read and for texts longer than ``length``.
     """
     tokens: Mapping[Task, tuple[int, ...]] = CLIP_TOKENS
-    tokenizer = _tokenizer(folder)
+    tokenizer = read_tokenizer(folder)
     if tokenizer is not None:
         tokens = {task: tuple(tokenizer.encode(f"the task is {task}").ids) for task in TASKS}
     longest = max(map(len, tokens.values()))
@@ -45,7 +45,11 @@ def read_task_tokens(folder: Path, length: int) -> dict[Task, Tensor]:
     return {task: torch.tensor([*ids, *[0] * (length - len(ids))]) for task, ids in tokens.items()}
 
 
-def _tokenizer(folder: Path) -> "Tokenizer | None":
+def read_tokenizer(folder: Path) -> "Tokenizer | None":
+    """The tokenizer of a checkpoint's folder, without padding and truncation; None where there is none.
+
+    Raises CheckpointError for one that cannot be read.
+    """
     whole, vocabulary, merges = folder / TOKENIZER, folder / VOCABULARY, folder / MERGES
     try:
         if whole.exists():
