@@ -1,5 +1,6 @@
 """Image files and Pillow images as RGB pixels."""
 
+import io
 from typing import IO, Any
 
 import numpy as np
@@ -32,6 +33,8 @@ ORIENTATIONS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+TRANSPOSING = (5, 6, 7, 8)  # those that swap height and width
+PNG_ORIENTATION = (b"eXIf", b"exif", b"xmp")  # one of these is in every PNG whose orientation Pillow can find
 
 
 def decode_file(file: IO[bytes], name: str, max_pixels: int) -> NDArray[np.uint8]:
@@ -39,15 +42,37 @@ def decode_file(file: IO[bytes], name: str, max_pixels: int) -> NDArray[np.uint8
 
     Raises ImageError where the content is empty, not of an allowed format, over ``max_pixels``, damaged or truncated.
     """
+    with _open(file, name) as image:
+        return decode_pillow(image, name, max_pixels)
+
+
+def upright_size(content: bytes, name: str, max_pixels: int) -> tuple[int, int]:
+    """The (height, width) of what ``decode_file`` makes of a file's content; of most files only the header is read.
+
+    Raises ImageError where the content is empty, not of an allowed format, over ``max_pixels``, or its header damaged.
+    """
+    with _open(io.BytesIO(content), name) as image:
+        check_pixels(image.height, image.width, name, max_pixels)
+        # Asked for its orientation, Pillow decodes the whole of a PNG that has none: it may come after the pixels.
+        if isinstance(image, PngImagePlugin.PngImageFile) and not any(word in content for word in PNG_ORIENTATION):
+            return image.height, image.width
+        if _orientation(image) not in TRANSPOSING:
+            return image.height, image.width
+        if isinstance(image, TiffImagePlugin.TiffImageFile):  # whether its size is upright depends on Pillow
+            height, width, _ = decode_pillow(image, name, max_pixels).shape
+            return height, width
+        return image.width, image.height
+
+
+def _open(file: IO[bytes], name: str) -> Image.Image:
+    """The image, its pixels not decoded yet."""
     header = file.read(HEADER_BYTES)
     file.seek(0)
     reader = _reader(header, name)
     try:
-        image = reader(file)
+        return reader(file)
     except Exception as error:  # Pillow's readers raise whatever their parsing stumbles over
         raise _undecodable(name, error) from error
-    with image:
-        return decode_pillow(image, name, max_pixels)
 
 
 def decode_pillow(image: Image.Image, name: str, max_pixels: int) -> NDArray[np.uint8]:
