@@ -16,6 +16,7 @@ from everymask.errors import (
 )
 
 if TYPE_CHECKING:
+    from everymask.evaluation import Report, evaluate
     from everymask.loading import load
     from everymask.segmentation import Segment, Segmentation
     from everymask.segmenter import Failure, Segmenter
@@ -30,17 +31,21 @@ __all__ = [
     "ImageError",
     "MissingExtraError",
     "OptionError",
+    "Report",
     "Segment",
     "Segmentation",
     "Segmenter",
+    "evaluate",
     "load",
 ]
 
 _HOME = {
     "Failure": "everymask.segmenter",
+    "Report": "everymask.evaluation",
     "Segment": "everymask.segmentation",
     "Segmentation": "everymask.segmentation",
     "Segmenter": "everymask.segmenter",
+    "evaluate": "everymask.evaluation",
     "load": "everymask.loading",
 }
 

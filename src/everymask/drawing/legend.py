@@ -54,7 +54,7 @@ def with_legend(picture: Image.Image, result: Segmentation, colors: Mapping[int,
     texts = [_row_texts(entry, counted=result.task != "semantic") for entry in entries] or [("no segments", "", "")]
     size = text_size(picture.size, len(texts))
     font = ImageFont.load_default(size)
-    texts = [(_shorten(label, font, LONGEST_LABEL * size), count, share) for label, count, share in texts]
+    texts = [(shorten(label, font, LONGEST_LABEL * size), count, share) for label, count, share in texts]
     label_width, count_width, share_width = (math.ceil(max(font.getlength(row[i]) for row in texts)) for i in range(3))
     swatch = round(1.1 * size) if entries else 0
     label_x = swatch + round(0.6 * size) * bool(entries)
@@ -108,15 +108,16 @@ def _covered(result: Segmentation, segments: list[Segment]) -> int:
 
 def _row_texts(entry: Entry, *, counted: bool) -> tuple[str, str, str]:
     share = "< 0.1 %" if 0 < entry.share < 0.0005 else f"{100 * entry.share:.1f} %"
-    return _printable(entry.label), f"{len(entry.colors)} x" if counted else "", share
+    return printable(entry.label), f"{len(entry.colors)} x" if counted else "", share
 
 
-def _printable(label: str) -> str:
+def printable(label: str) -> str:
     """A label as one line that a font can be asked to draw: no control characters, no half surrogate pairs."""
     return "".join(" " if unicodedata.category(char) in {"Cc", "Cs", "Zl", "Zp"} else char for char in label)
 
 
-def _shorten(label: str, font: Font, width: float) -> str:
+def shorten(label: str, font: Font, width: float) -> str:
+    """A label that takes no more than ``width`` pixels, with an ellipsis for what is cut off."""
     if len(label) <= LONGEST_SHAPED and font.getlength(label) <= width:
         return label
     label = label[:LONGEST_SHAPED]

@@ -1,0 +1,61 @@
+"""What an evaluation says in the end."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from everymask.errors import EverymaskError
+from everymask.evaluation.figures import Figures
+from everymask.evaluation.worst import WorstImage
+from everymask.labels import LabelSet
+from everymask.segmentation import Task
+from everymask.stopwatch import Phase
+
+
+@dataclass(frozen=True, slots=True)
+class FailedImage:
+    """An image that is not in the figures: its ``name``, where it lies, and why."""
+
+    name: str
+    source: str
+    error: EverymaskError
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The figures of a ``model`` on a data set.
+
+    ``images``: over how many images the figures go; ``failures``: those that they leave out. ``labels`` are the data
+    set's: ``figures.classes`` follows them. ``seconds``: how long each phase took for all images together. ``worst``:
+    as many of the worst images as were asked for, the worst first.
+    """
+
+    model: str
+    data: str
+    task: Task
+    images: int
+    failures: tuple[FailedImage, ...]
+    labels: LabelSet
+    figures: Figures
+    seconds: dict[Phase, float]
+    worst: tuple[WorstImage, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it but the pictures, in what JSON has: shares in 0..1, null where there is no figure."""
+        classes = [
+            {
+                "label": self.labels.names[index],
+                **dict(zip(self.figures.columns, self.figures.classes[index], strict=True)),
+            }
+            for index in self.labels.classes
+        ]
+        return {
+            "model": self.model,
+            "data": self.data,
+            "task": self.task,
+            "images": self.images,
+            **self.figures.headline,
+            "classes": classes,
+            "seconds": dict(self.seconds),
+            "failures": [{"image": each.name, "error": str(each.error)} for each in self.failures],
+            "worst": [{"image": each.name, "score": each.score} for each in self.worst],
+        }
