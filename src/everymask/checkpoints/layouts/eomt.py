@@ -36,7 +36,7 @@ def build(config: Mapping[str, Any], num_labels: int) -> tuple[nn.Module, Layout
     the authors' of seven fields, which names its ``backbone``. The layout is transformers', with the authors' as an
     alternative. Raises CheckpointError for settings that no published checkpoint has.
     """
-    config = _spelled_out(config)
+    config = spelled_out(config)
     vit = _dinov3(config) if config["model_type"] == "eomt_dinov3" else _dinov2(config)
     sizes = EoMTConfig(
         num_labels=num_labels,
@@ -85,8 +85,11 @@ def original_preprocessor(config: Mapping[str, Any], *, semantic: bool) -> dict[
     }
 
 
-def _spelled_out(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The config in transformers' words; what it says itself goes before what its ``backbone`` implies."""
+def spelled_out(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The config in transformers' words; what it says itself goes before what its ``backbone`` implies.
+
+    Raises CheckpointError for a ``backbone`` that no published checkpoint has.
+    """
     name = config.get("backbone")
     if name is None:
         return config
