@@ -1,5 +1,6 @@
 """The evaluation of the model that segments by colour: the figures are known."""
 
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -187,6 +188,35 @@ def test_an_image_without_annotation_is_none_of_the_worst():
         report = evaluate(color_segmenter(), data, task, worst=2)
         assert [each.name for each in report.worst] == ["image-1"]
         assert report.images == 2
+
+
+@pytest.mark.parametrize("task", ["semantic", "panoptic"])
+def test_images_results_and_annotations_are_forgotten(task):
+    held = []
+
+    def watched(value, array):
+        held.append(weakref.ref(array))
+        return value
+
+    class Watched(MemoryDataSet):
+        def read_image(self, index):
+            image = pixels("red", width=8 + index % 5)  # of unequal sizes, so that batches fill slowly
+            return watched(image, image)
+
+        def read_truth(self, index):
+            width = 8 + index % 5
+            truth = map_truth([[1] * (width // 2) + [2] * (width - width // 2)] * 2, [0, 2])
+            return watched(truth, truth.id_map)
+
+    class WatchedSegmenter(Segmenter):
+        def stream(self, *arguments, **options):
+            return (watched(result, result.image) for result in super().stream(*arguments, **options))
+
+    model = WatchedSegmenter(color_checkpoint(), CPU, torch.float32)
+    evaluation = Evaluation(model, Watched(LABELS, [None] * 60, [None] * 60), task, batch_size=2, worst=3)
+    most = max(sum(reference() is not None for reference in held) for _ in evaluation.run())
+    assert len(held) == 180
+    assert 0 < most <= 4
 
 
 def test_every_phase_is_timed(semantic):

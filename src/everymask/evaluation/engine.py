@@ -64,7 +64,7 @@ class Evaluation:
             raise OptionError(f"limit is {limit}: it must be at least 1")
         if worst < 0:
             raise OptionError(f"worst is {worst}: it must be at least 0")
-        self.task = _choose_task(model, data, task)
+        self.task = choose_task(model, data, task)
         self.total = len(data.names) if limit is None else min(limit, len(data.names))
         self._classes = corresponding_classes(model.labels, data.labels, self.task)
         self._model, self._data = model, data
@@ -145,8 +145,11 @@ class Evaluation:
         self._failures.append(FailedImage(self._data.names[index], str(self._data.source(index)), error))
 
 
-def _choose_task(model: Segmenter, data: DataSet, task: str | None) -> Task:
-    """The task to evaluate. Raises OptionError where the model or the data has no such task, or they share none."""
+def choose_task(model: Segmenter, data: DataSet, task: str | None) -> Task:
+    """The task to evaluate; of None the first of the model's that the data has.
+
+    Raises OptionError where the model or the data has no such task, or they share none.
+    """
     if task is None:
         shared = [each for each in model.tasks if each in data.tasks]
         if not shared:
