@@ -18,13 +18,16 @@ class TruthSegment:
     """One annotated piece of an image.
 
     ``label_id``: its class, an index into the data set's labels. ``area`` in pixels. ``is_crowd``: a group of things
-    that nobody told apart; figures neither count it nor count predictions inside it as wrong.
+    that nobody told apart; figures neither count it nor count predictions inside it as wrong. ``stated_area``: the area
+    that the file gives for the object where it is not its pixels' (COCO's is that of its polygons); COCO's tools call
+    objects small and large by it.
     """
 
     label_id: int
     pixels: Runs | Region
     area: int
     is_crowd: bool = False
+    stated_area: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

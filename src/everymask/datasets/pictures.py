@@ -38,11 +38,11 @@ def read_index_png(storage: Storage, name: str) -> NDArray[Any]:
             f"{storage.where(name)} has the mode {picture.mode}: labels must be single-channel PNGs that hold class "
             "indices, not colours; replace each colour by the index of its class"
         )
-    values = np.asarray(picture)  # (H, W)
+    values: NDArray[Any] = np.asarray(picture)  # (H, W)
     if picture.mode == "1":
         return values.astype(np.uint8)
     if picture.mode == "L" and bits < 8:  # Pillow spreads 2 and 4 bits of grey over 0..255
-        return values // (255 // (2**bits - 1))
+        values = values // (255 // (2**bits - 1))
     return values
 
 
@@ -83,6 +83,6 @@ def _open(storage: Storage, name: str) -> tuple[Image.Image, int]:
         raise DataError(str(error)) from error
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error, zlib.error, KeyError ...
         raise DataError(
-            f"{where} cannot be read as a PNG: {error}; get a fresh copy, or save it as a PNG where it is another format"
+            f"{where} cannot be read as a PNG: {error}; get a fresh copy, or save it as a PNG if it is not"
         ) from error
     return picture, content[24]  # the bit depth's place in a PNG is fixed: PNG specification, section 11.2.1
