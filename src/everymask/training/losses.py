@@ -133,9 +133,12 @@ def predict(network: nn.Module, batch: Batch) -> Output:
 def loss_for(network: nn.Module, config: LossConfig) -> Callable[[Output, Batch], LossParts]:
     """The loss of a network, which must be the bare one, not a wrapper: a function of its output and the batch.
 
-    The output is that of training mode. Everything is computed in float32, also where the forward pass was not. The
-    function raises OptionError where ``config`` or the batch lacks what the output is compared with, and DataError for
-    a class that the network does not know. Where several processes train together, all must call it equally often.
+    The output is that of training mode. A network with two heads learns from what the batch has. Everything is computed
+    in float32, also where the forward pass was not. Where several processes train together, all must call the loss
+    equally often.
+
+    The function raises OptionError where ``config`` lacks what the output asks for, and DataError where the batch does
+    or has a class that the network does not know.
     """
     text_mapper = network.text_mapper if isinstance(network, OneFormer) else None
 
@@ -151,7 +154,10 @@ def loss_for(network: nn.Module, config: LossConfig) -> Callable[[Output, Batch]
             elif isinstance(output, DepthMap):
                 parts |= _depth_part(output, batch, config)
             else:
-                parts |= _pixel_parts(output.pixels, batch, config.pixels) | _depth_part(output.depth, batch, config)
+                if batch.class_maps is not None or batch.depth is None:
+                    parts |= _pixel_parts(output.pixels, batch, config.pixels)
+                if batch.depth is not None:
+                    parts |= _depth_part(output.depth, batch, config)
             total = torch.stack(list(parts.values())).sum()
         return LossParts(total, {name: each.detach() for name, each in parts.items()})
 
