@@ -61,9 +61,9 @@ def list_splits(location: str | Path, *, format: str | None = None, task: "Task 
     return chosen.reader.splits(storage)
 
 
-def recognise_format(storage: "Storage", task: "Task | None" = None) -> str:
-    """The name of the format that lies there. Raises DataError where none is recognised, or several are."""
-    return _choose(storage, task).name
+def recognise_formats(storage: "Storage") -> tuple[str, ...]:
+    """The names of the formats whose files are there: none, one, or several that names of files do not tell apart."""
+    return tuple(each.name for each in _recognised(storage, _formats()))
 
 
 def _open(location: str | Path, name: str | None, task: "Task | None") -> "tuple[Storage, _Format]":
