@@ -10,23 +10,24 @@ from everymask.metrics.semantic import ConfusionMatrix
 
 
 def slow_scores(pairs, num_classes):
-    """mIoU, aAcc, mAcc and IoUs of [(prediction, truth)] from the definitions, ignoring truth 255."""
+    """mIoU, aAcc, mAcc, fwIoU and IoUs of [(prediction, truth)] from the definitions, ignoring truth 255."""
     pixels = [
         (p, t) for prediction, truth in pairs for p, t in zip(prediction.flat, truth.flat, strict=True) if t != 255
     ]
-    ious, accuracies = [], []
+    ious, accuracies, weighted = [], [], 0
     for c in range(num_classes):
         both = sum(p == c and t == c for p, t in pixels)
         either = sum(p == c or t == c for p, t in pixels)
         in_truth = sum(t == c for _, t in pixels)
         ious.append(both / either if either else None)
         accuracies.append(both / in_truth if in_truth else None)
+        weighted += in_truth / len(pixels) * both / either if in_truth else 0
 
     def mean(values):
         present = [value for value in values if value is not None]
         return sum(present) / len(present)
 
-    return mean(ious), sum(p == t for p, t in pixels) / len(pixels), mean(accuracies), ious
+    return mean(ious), sum(p == t for p, t in pixels) / len(pixels), mean(accuracies), weighted, ious
 
 
 @st.composite
@@ -56,10 +57,11 @@ def test_equals_counting_pixel_by_pixel_and_merging_changes_nothing(case):
     assert (first.counts == together.counts).all()
 
     scores = together.scores()
-    mean_iou, pixel_accuracy, mean_accuracy, iou = slow_scores(pairs, num_classes)
+    mean_iou, pixel_accuracy, mean_accuracy, weighted_iou, iou = slow_scores(pairs, num_classes)
     assert scores.mean_iou == pytest.approx(mean_iou, abs=1e-12)
     assert scores.pixel_accuracy == pytest.approx(pixel_accuracy, abs=1e-12)
     assert scores.mean_accuracy == pytest.approx(mean_accuracy, abs=1e-12)
+    assert scores.frequency_weighted_iou == pytest.approx(weighted_iou, abs=1e-12)
     assert list(scores.iou) == pytest.approx(iou, abs=1e-12)
 
 
@@ -73,6 +75,7 @@ def test_a_worked_example():
     assert scores.mean_iou == pytest.approx(1 / 3)
     assert scores.mean_accuracy == pytest.approx((2 / 3 + 1 / 2) / 2)
     assert scores.pixel_accuracy == 3 / 5
+    assert scores.frequency_weighted_iou == pytest.approx(3 / 5 * 2 / 3 + 2 / 5 * 1 / 3)
 
 
 def test_predictions_on_ignored_pixels_do_not_count():
@@ -97,6 +100,13 @@ def test_impossible_input_is_refused_and_counts_nothing(prediction, truth, messa
     with pytest.raises(DataError, match=message):
         matrix.add(prediction, truth, ignore=(255,))
     assert matrix.counts.sum() == 0
+
+
+def test_the_truth_itself_is_no_prediction():
+    truth = np.zeros((2, 2), int)
+    for prediction in (truth, truth[:]):
+        with pytest.raises(DataError, match="the prediction is the truth itself"):
+            ConfusionMatrix(3).add(prediction, truth)
 
 
 def test_nothing_compared_has_no_figures():
