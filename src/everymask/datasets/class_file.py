@@ -87,7 +87,7 @@ def _parse(text: str, as_json: bool, where: str) -> Any:
     try:
         return json.loads(text) if as_json else yaml.safe_load(text)
     except (ValueError, yaml.YAMLError, RecursionError) as error:
-        raise DataError(f"{where} cannot be read: {error}; correct it there") from error
+        raise DataError(f"{where} cannot be read: {' '.join(str(error).split())}; correct it there") from error
 
 
 def _names(names: Any, where: str) -> tuple[str, ...]:
