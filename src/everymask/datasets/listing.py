@@ -1,5 +1,6 @@
 """Which files belong together: splits, and images with their annotations."""
 
+import posixpath
 import re
 from collections.abc import Collection, Mapping, Sequence
 
@@ -116,4 +117,5 @@ def pair(
 
 
 def _folder(storage: Storage, files: Mapping[str, str]) -> str:
-    return storage.where(min(files.values()).rpartition("/")[0]) if files else storage.where()
+    folders = {member.rpartition("/")[0] for member in files.values()}
+    return storage.where(posixpath.commonpath(folders) if folders else "")
