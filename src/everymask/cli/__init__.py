@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import typer
 
-from everymask.cli import demo, evaluate, models, segment
+from everymask.cli import check, demo, evaluate, models, segment
 from everymask.errors import EverymaskError, OptionError
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app.command()(segment.segment)
 app.command()(demo.demo)
 app.command()(models.models)
 app.command()(evaluate.evaluate)
+app.command()(check.check)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,0 +1,77 @@
+"""``everymask check``: what is wrong with annotated data, and how to put it right."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from everymask.doctor import Report
+
+
+def check(
+    data: Annotated[str, typer.Argument(help="A folder, a zip or tar file, or an fsspec URL.")],
+    format: Annotated[
+        str | None,
+        typer.Option(help="coco-panoptic, coco-instances, coco-stuff, ade20k, cityscapes, ... Recognised without it."),
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Check only this split, as the data calls it.")] = None,
+    model: Annotated[str | None, typer.Option(help="Also compare with this model's classes and predictions.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """Find faults of annotated data: labels off by one, sizes, polygons, duplicates and more, each with its fix.
+
+    The exit status is 1 when there are errors; warnings and notes leave it at 0.
+    """
+    from everymask.cli.progress import image_progress
+    from everymask.doctor import check as check_data
+
+    with image_progress() as progress:
+        bar = progress.add_task("checking", total=None)
+        report = check_data(
+            data,
+            format=format,
+            split=split,
+            model=model,
+            progress=lambda done, total: progress.update(bar, completed=done, total=total),
+        )
+    if as_json:
+        _print_json(report)
+    else:
+        _print_report(report)
+    if report.count("error"):
+        raise typer.Exit(1)
+
+
+def _print_json(report: "Report") -> None:
+    import json
+    from dataclasses import asdict
+
+    print(json.dumps(asdict(report), indent=1, ensure_ascii=False))
+
+
+def _print_report(report: "Report") -> None:
+    from rich.box import SIMPLE
+    from rich.table import Column, Table
+
+    from everymask.cli.output import print_table
+    from everymask.doctor.findings import SEVERITIES
+
+    if report.findings:
+        table = Table(
+            "severity",
+            "kind",
+            Column("what, where and how to put it right", overflow="fold"),
+            Column("count", justify="right"),
+            box=SIMPLE,
+        )
+        for each in report.findings:
+            shown = "\n".join(f"  {name}" for name in each.where[:_SHOWN])
+            more = f"\n  and {each.count - _SHOWN} more" if each.count > _SHOWN else ""
+            table.add_row(each.severity, each.kind, f"{each.message}\n{shown}{more}\nfix: {each.fix}", str(each.count))
+        print_table(table)
+    images = ", ".join(f"{count} {name}".rstrip() for name, count in report.splits.items())
+    counts = ", ".join(f"{report.count(severity)} {severity}s" for severity in SEVERITIES)
+    print(f"{report.location}: {report.format}, images: {images or 'not read'}; {counts}")
+
+
+_SHOWN = 3
