@@ -88,7 +88,7 @@ class Archive:
             return opened.read(name)
         except Exception as error:  # zlib.error, RuntimeError (a password), OSError, what a network raises ...
             raise DataError(
-                f"{self.where(name)} cannot be read from the archive ({error}): test it with "
+                f"{self.where(name)} cannot be read from the archive ({_text(error)}): test it with "
                 f"{'unzip -t' if self.suffix == '.zip' else 'tar -tf'}, and fetch or pack it again"
             ) from error
 
@@ -114,7 +114,7 @@ class Archive:
             raise _missing(name, error) from error
         except Exception as error:  # zipfile.BadZipFile, tarfile.ReadError, OSError, what a network raises ...
             raise DataError(
-                f"{name} cannot be opened as a {self.suffix} archive ({error}): fetch or pack it again"
+                f"{name} cannot be opened as a {self.suffix} archive ({_text(error)}): fetch or pack it again"
             ) from error
 
     def _plain_copy(self) -> str:
@@ -144,7 +144,9 @@ class Remote:
         try:
             found = files.find(root)
         except Exception as error:  # each file system has its own errors
-            raise DataError(f"{self.where('')} cannot be listed ({error}): check the URL and the access") from error
+            raise DataError(
+                f"{self.where('')} cannot be listed ({_text(error)}): check the URL and the access"
+            ) from error
         prefix = root.rstrip("/") + "/" if root else ""
         return [path.removeprefix(prefix) for path in found if path.startswith(prefix)]
 
@@ -153,7 +155,9 @@ class Remote:
         try:
             content: bytes = files.cat_file(f"{root.rstrip('/')}/{name}" if root else name)
         except Exception as error:  # each file system has its own errors
-            raise DataError(f"{self.where(name)} cannot be read ({error}): check the URL and the access") from error
+            raise DataError(
+                f"{self.where(name)} cannot be read ({_text(error)}): check the URL and the access"
+            ) from error
         return content
 
     def where(self, name: str) -> str:
@@ -171,7 +175,9 @@ class Remote:
         except ImportError as error:
             raise _missing(self.where(""), error) from error
         except Exception as error:  # each file system has its own errors
-            raise DataError(f"{self.where('')} cannot be opened ({error}): check the URL and the access") from error
+            raise DataError(
+                f"{self.where('')} cannot be opened ({_text(error)}): check the URL and the access"
+            ) from error
         return files, root
 
 
@@ -227,8 +233,12 @@ def _remove(path: str, owner: int) -> None:
 
 
 def _missing(name: str, error: ImportError) -> MissingExtraError:
-    cure = "pip install 'everymask[http]'" if "http" in name else str(error)
+    cure = "pip install 'everymask[http]'" if re.search(r"(^|::)https?://", name) else str(error)
     return MissingExtraError(f"{name} needs a package that is not installed: {cure}")
+
+
+def _text(error: Exception) -> str:
+    return _without_password(str(error) or type(error).__name__)
 
 
 def _without_password(location: str) -> str:

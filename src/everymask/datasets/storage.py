@@ -2,10 +2,10 @@
 
 import os
 import posixpath
+import re
 from bisect import bisect_left
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from everymask.datasets.sources import ARCHIVES, Archive, Folder, Remote, Source
 from everymask.errors import DataError
@@ -101,7 +101,7 @@ def _local(path: str) -> Source:
 
 
 def _archive_suffix(location: str) -> str | None:
-    path = urlsplit(location).path if "://" in location else location  # without "?download=1"
+    path = re.split("[?#]", location)[0] if location.startswith("http") else location  # without "?download=1"
     return next((suffix for suffix in ARCHIVES if path.lower().endswith(suffix)), None)
 
 
