@@ -48,7 +48,7 @@ def annotate(label_id, mask, score_or_crowd):
 def random_image(rng):
     """Overlapping objects of all sizes, some of them crowds, and predictions: shifted copies, and wrong ones.
 
-    Returns the size, the truth [(class, runs, area, is crowd)] and the predictions [(class, runs, area, score)].
+    Returns the size, the truth [(class, runs, stated area, is crowd)] and the predictions [(class, runs, area, score)].
     """
     size = (int(rng.integers(90, 260)), int(rng.integers(90, 260)))
     truth, predicted = [], []
@@ -57,7 +57,9 @@ def random_image(rng):
         mask = blob(rng, size, middle, radius)
         label_id = int(rng.choice([0, *THINGS]))
         if mask.any():
-            truth.append(annotate(label_id, mask, bool(rng.random() < 0.15)))
+            label_id, runs, area, crowd = annotate(label_id, mask, bool(rng.random() < 0.15))
+            # A polygon's area is not quite that of its pixels; here it often is of another size.
+            truth.append((label_id, runs, area * float(rng.choice([1, 0.5, 1.7])), crowd))
         for _ in range(int(rng.integers(0, 4))):
             near = blob(rng, size, middle + rng.normal(0, radius * 0.15, 2), radius * rng.uniform(0.8, 1.2))
             label = label_id if rng.random() < 0.8 else int(rng.choice([0, *THINGS]))
@@ -85,7 +87,10 @@ def to_pair(image):
         ),
         Truth(
             Size(*size),
-            tuple(TruthSegment(label_id, runs, area, crowd) for label_id, runs, area, crowd in truth),
+            tuple(
+                TruthSegment(label_id, runs, runs.area, crowd, None if area == runs.area else area)
+                for label_id, runs, area, crowd in truth
+            ),
             None,
         ),
     )

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 from everymask.datasets.dataset import Truth, TruthSegment
+from everymask.datasets.opening import open_dataset
 from everymask.errors import DataError
 from everymask.geometry import Size
-from everymask.labels import LabelSet, label_set
+from everymask.labels import LabelSet
 from everymask.metrics.panoptic import PanopticQuality
 from everymask.segmentation import Region, Segment, Segmentation
 from shared import SHARED, needs_shared
@@ -153,33 +153,17 @@ def test_equals_counting_mask_by_mask_and_merging_changes_nothing(seed):
             assert (mean.pq, mean.sq, mean.rq) == pytest.approx(np.mean(figures, axis=0), abs=1e-12)
 
 
-def read_sample(name, labels):
-    """[(image id, id map of places, classes, crowds)] of one of the files of the COCO sample."""
-    folder = SHARED / "data" / "panoptic_sample"
-    place = {category: index for index, category in enumerate(labels)}
-    for annotation in json.loads((folder / f"{name}.json").read_text())["annotations"]:
-        colors = np.asarray(Image.open(folder / name / annotation["file_name"])).astype(np.int64)
-        stored = colors @ [1, 256, 65536]
-        infos = annotation["segments_info"]
-        id_map = np.zeros(stored.shape, np.int32)
-        for number, info in enumerate(infos, 1):
-            id_map[stored == info["id"]] = number
-        crowds = {number for number, info in enumerate(infos, 1) if info.get("iscrowd")}
-        yield id_map, [place[info["category_id"]] for info in infos], crowds
-
-
 @needs_shared
 @pytest.mark.parametrize("name", ["good", "bad"])
 def test_equals_the_official_figures_of_the_coco_sample(name):
     folder = SHARED / "data" / "panoptic_sample"
-    categories = [each["id"] for each in json.loads((folder / "truth.json").read_text())["categories"]]
-    labels = label_set("coco-panoptic")
-    metric, from_file = PanopticQuality(labels), PanopticQuality(labels)
-    pairs = zip(read_sample("truth", categories), read_sample(f"prediction_{name}", categories), strict=True)
-    for (true_map, true_classes, crowds), (id_map, classes, _) in pairs:
-        truth = make_truth(true_map, true_classes, crowds)
-        metric.add(make_prediction(id_map, dict(enumerate(classes, 1)), labels), truth)
-        from_file.add(make_truth(id_map, classes), truth)
+    truths, predictions = (open_dataset(folder, split=split) for split in ("truth", f"prediction_{name}"))
+    metric, from_file = PanopticQuality(truths.labels), PanopticQuality(truths.labels)
+    for index in range(len(truths.names)):
+        truth, read = truths.read_truth(index), predictions.read_truth(index)
+        classes = {place: segment.label_id for place, segment in enumerate(read.segments, 1)}
+        metric.add(make_prediction(read.id_map, classes, truths.labels), truth)
+        from_file.add(read, truth)
     scores = metric.scores()
     assert from_file.scores() == scores
     official = json.loads((folder / f"official_{name}.json").read_text())
@@ -188,6 +172,7 @@ def test_equals_the_official_figures_of_the_coco_sample(name):
         assert mean.classes == expected["n"]
         for figure in ("pq", "sq", "rq"):
             assert getattr(mean, figure) == pytest.approx(expected[figure], rel=1e-12, abs=1e-15)
+    categories = [each["id"] for each in json.loads((folder / "truth.json").read_text())["categories"]]
     found = {
         str(category): quality
         for category, quality in zip(categories, scores.per_class, strict=True)

@@ -13,7 +13,7 @@ from everymask.metrics.checks import check_class_maps
 from everymask.metrics.ratios import mean, ratios
 
 DILATION_RATIO = 0.02
-"""The width of a boundary as a share of the image's diagonal, as the paper's authors chose (section 5.1)."""
+"""The width of a boundary as a share of the image's diagonal, as the paper's authors chose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +34,8 @@ class BoundaryIoU:
     Filled image by image with ``add``; what was counted apart, say by several workers, is joined with ``merge``.
 
     The boundary of a class is what lies inside its mask and within d pixels (rows or columns, whichever are more) of
-    its contour; d is ``dilation_ratio`` of the image's diagonal, rounded, at least 1 (the paper's equation 4, with the
-    distance that its authors' code has). The border of the image is part of the contour.
+    its contour; d is ``dilation_ratio`` of the image's diagonal, rounded, at least 1. That is the distance of the
+    authors' code, and as there the border of the image is part of the contour.
     """
 
     def __init__(self, num_classes: int, dilation_ratio: float = DILATION_RATIO) -> None:

@@ -1,4 +1,4 @@
-"""Errors of depth maps (Eigen et al., "Depth Map Prediction from a Single Image", 2014, section 4), image by image."""
+"""Errors of depth maps (Eigen et al., "Depth Map Prediction from a Single Image", 2014), image by image."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -45,8 +45,8 @@ class DepthErrors:
     ``kind`` says what predictions hold: metres, or relative inverse depths without a unit, larger is nearer.
     ``alignment`` is fitted to each image: "none" takes metres as they are; "median" multiplies depths so that their
     median is the truth's; "scale-and-shift" fits both by least squares, in metres, or for relative depth among inverse
-    depths, where it was trained (Ranftl et al., "Towards Robust Monocular Depth Estimation", 2020, section 6). The
-    default is "scale-and-shift" for relative depth and "none" for metres.
+    depths, where it was trained (Ranftl et al., "Towards Robust Monocular Depth Estimation", 2020). The default is
+    "scale-and-shift" for relative depth and "none" for metres.
 
     Only true depths from ``min_depth`` to ``max_depth`` (metres) count, and predictions are then limited to that
     range, as in the usual protocols: 80 m for KITTI, 10 m for NYU.

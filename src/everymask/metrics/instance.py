@@ -9,7 +9,7 @@ import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 from numpy.typing import NDArray
 
-from everymask.datasets.dataset import Truth
+from everymask.datasets.dataset import Truth, TruthSegment
 from everymask.errors import DataError
 from everymask.geometry import Size
 from everymask.labels import LabelSet
@@ -49,7 +49,7 @@ class _Mask:
 
     label_id: int
     runs: Runs
-    area: int
+    area: float
     score: float = 0.0
     is_crowd: bool = False
 
@@ -65,8 +65,8 @@ class AveragePrecision:
     """The predicted and true objects of all images, as runs; faster-coco-eval makes the figures from them.
 
     Filled image by image with ``add``; what was collected apart, say by several workers, is joined with ``merge``. Only
-    thing classes count, in truth and prediction. A true object's ``area`` says whether it is small or large. Where
-    scores are equal the order of the images decides, as in COCO's own tools.
+    thing classes count, in truth and prediction. Whether a true object is small or large is said by the area that its
+    file states, where it states one. Where scores are equal the order of the images decides, as in COCO's own tools.
     """
 
     def __init__(self, labels: LabelSet) -> None:
@@ -85,7 +85,7 @@ class AveragePrecision:
         _refuse_truth_itself(prediction, truth)
         things = self.labels.things
         true = tuple(
-            _Mask(segment.label_id, runs, segment.area, is_crowd=segment.is_crowd)
+            _Mask(segment.label_id, runs, _stated_area(segment), is_crowd=segment.is_crowd)
             for segment, runs in zip(truth.segments, _all_runs(truth), strict=True)
             if things[segment.label_id]
         )
@@ -161,6 +161,10 @@ def _score(segment: Segment) -> float:
             'read the model with task="instance"'
         )
     return segment.score
+
+
+def _stated_area(segment: TruthSegment) -> float:
+    return segment.area if segment.stated_area is None else segment.stated_area
 
 
 def _all_runs(annotated: Segmentation | Truth) -> Iterator[Runs]:
