@@ -1,5 +1,7 @@
 """ADE20K's class maps and instances."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -62,6 +64,46 @@ def test_panoptic_and_instance_truth(stored, drawn):
     assert pieces(ade20k.read(storage(None, rgb(red, green))).read_truth(0)) == expected(instances)
     semantic = ade20k.read(files, task="semantic").read_truth(0)
     assert (semantic.class_map() == stored.astype(int) - 1).all()
+
+
+def test_panoptic_annotations_as_mask2former_prepares_them():
+    generator = np.random.default_rng(0)
+    stored = generator.choice([0, 1, 2, 8], (8, 12)).astype(np.uint8)
+    green = generator.choice([0, 0, 1, 2], (8, 12)).astype(np.uint8)
+    both = storage(stored, rgb(np.where(green, 1, 0).astype(np.uint8), green))
+    truth = ade20k.read(both).read_truth(0)
+
+    ids = np.zeros(stored.shape, np.int64)
+    infos = []
+    for place, segment in enumerate(truth.segments, 1):
+        id = 1000 * place + segment.label_id
+        ids[truth.id_map == place] = id
+        infos.append({"id": id, "category_id": segment.label_id, "area": segment.area, "iscrowd": 0, "bbox": [0] * 4})
+    labels = label_set("ade20k")
+    document = {
+        "images": [{"id": NAME, "file_name": f"{NAME}.jpg", "width": 12, "height": 8}],
+        "annotations": [{"image_id": NAME, "file_name": f"{NAME}.png", "segments_info": infos}],
+        "categories": [
+            {"id": index, "name": labels.names[index], "isthing": int(thing), "color": labels.colors[index]}
+            for index, thing in enumerate(labels.things)
+        ],
+    }
+    files = storage(stored).source.files | {
+        "ade20k_panoptic_val.json": json.dumps(document).encode(),
+        f"ade20k_panoptic_val/{NAME}.png": png(
+            np.stack((ids % 256, ids // 256 % 256, ids // 65536), 2).astype(np.uint8)
+        ),
+    }
+    for task in (None, "panoptic"):
+        data = ade20k.read(storage_of(files), "val", task)
+        assert data.labels == labels
+        assert data.names == (NAME,)
+        assert pieces(data.read_truth(0)) == pieces(truth)
+        assert data.read_image(0).shape == (8, 12, 3)
+    assert ade20k.read(storage_of(files), "val", "semantic").tasks == ("semantic",)
+    # The instances themselves come first.
+    with_instances = files | both.source.files
+    assert ade20k.read(storage_of(with_instances)).conventions == ade20k.CONVENTIONS
 
 
 def test_splits_labels_and_conventions():

@@ -6,7 +6,8 @@ annotations_instance/{training,validation}/NAME.png    RGB: red is the place of 
                                                        green is the instance, 0 where there is none
 
 Panoptic truth is what Mask2Former's preparation makes of the two: the stuff of the class map with the instances on top;
-things that no instance covers are ignored.
+things that no instance covers are ignored. Where annotations_instance/ is missing, what that preparation wrote is read:
+ade20k_panoptic_{train,val}.json with PNGs in ade20k_panoptic_{train,val}/, in COCO's panoptic format.
 """
 
 from functools import partial
@@ -14,7 +15,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from everymask.datasets.dataset import Conventions, Truth
+from everymask.datasets import coco_panoptic
+from everymask.datasets.dataset import Conventions, DataSet, Truth
 from everymask.datasets.listing import (
     choose_split,
     choose_task,
@@ -36,6 +38,7 @@ _SPLIT = f"(?P<split>{'|'.join(_SPLITS)})"
 _IMAGES = rf"images/{_SPLIT}/(?P<name>.+)\.[^./]+"
 _LABELS = rf"annotations/{_SPLIT}/(?P<name>.+)\.png"
 _INSTANCES = rf"annotations_instance/{_SPLIT}/(?P<name>.+)\.png"
+_PREPARED = {"training": "ade20k_panoptic_train", "validation": "ade20k_panoptic_val"}
 _STUFF = 1 << 16  # where the numbers of stuff begin, above those of instances: red + 256 green
 
 CONVENTIONS = Conventions(
@@ -56,17 +59,21 @@ def splits(storage: Storage) -> tuple[str, ...]:
     return with_annotations(find_files(storage, _IMAGES), find_files(storage, _LABELS), find_files(storage, _INSTANCES))
 
 
-def read(storage: Storage, split: str | None = None, task: Task | None = None) -> PixelMaps:
+def read(storage: Storage, split: str | None = None, task: Task | None = None) -> DataSet:
     """The images of a split ("train" and "val" are understood too).
 
     ``task``: what to read the annotations for; None is the richest that they allow: panoptic, or else instance or
-    semantic where one of the two folders is missing. Raises DataError where files or the split are missing.
+    semantic where one of the two folders is missing. Labels are the 150 classes for every task. Raises DataError where
+    files or the split are missing.
     """
     images, labels, instances = (find_files(storage, each) for each in (_IMAGES, _LABELS, _INSTANCES))
     available = with_annotations(images, labels, instances)
     if not available:
         raise nothing_found(storage, "images/training/NAME.jpg with annotations/training/NAME.png")
     split = choose_split(available, split, storage)
+    prepared = _PREPARED[split]
+    if task != "semantic" and split not in instances and f"{prepared}.json" in storage:
+        return coco_panoptic.read(storage, prepared, task)
     possible: tuple[Task, ...] = ("semantic",) if split in labels else ("instance",)
     if split in labels and split in instances:
         possible = ("panoptic", "instance", "semantic")
