@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from everymask.atomic import ready_folder, write
 from everymask.errors import MissingExtraError
@@ -21,30 +23,41 @@ class TrainingLog:
     """Writes into a folder: ``steps.csv``, ``validation.csv``, ``tensorboard/`` and ``pictures/``.
 
     A run that goes on after ``step`` steps loses the rows of later steps, which an earlier process wrote before it was
-    killed: they will come again. Use it as a context manager, so that all is written at the end.
+    killed: they will come again. Figures of validations, and on a terminal a bar of ``total`` steps, go to stderr. Use
+    it as a context manager, so that all is written at the end.
     """
 
-    def __init__(self, folder: Path, step: int) -> None:
+    def __init__(self, folder: Path, step: int, total: int) -> None:
         self._folder = ready_folder(folder)
         for name in (STEPS, VALIDATIONS):
             _forget_later_rows(folder / name, step)
         self._board = _summary_writer(folder / TENSORBOARD, step)
+        console = Console(stderr=True, markup=False, highlight=False)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._task = self._bar.add_task("training", total=total, completed=step)
 
     def __enter__(self) -> "TrainingLog":
+        self._bar.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._bar.stop()
         self._board.close()
 
     def step(self, step: int, figures: Mapping[str, float]) -> None:
         """Figures of one training step by name; every call has the same names."""
         self._add(STEPS, "training", step, figures)
+        loss = next(iter(figures.values()))
+        self._bar.update(self._task, completed=step, description=f"training, loss {loss:.4g}")
 
     def validation(self, step: int, figures: Mapping[str, float]) -> None:
         """Figures of a validation by name; every call has the same names."""
         self._add(VALIDATIONS, "validation", step, figures)
+        said = "  ".join(f"{name} {value:.2%}" for name, value in figures.items())
+        self._bar.console.print(f"step {step}: {said}", soft_wrap=True)
         self._board.flush()
 
     def picture(self, step: int, name: str, pixels: NDArray[np.uint8]) -> None:

@@ -23,16 +23,18 @@ class TrainingState:
     """A run after ``step`` optimiser steps.
 
     ``network`` and ``averaged`` are the tensors of the network and of its moving average, None without one.
-    ``optimizer``: its ``state_dict``. ``best``: the best validation figure so far, None before the first validation.
-    ``recipe``: what the run was started with, by the names of its fields; only a run with the same one may go on.
+    ``optimizer`` and ``scaler``: the ``state_dict`` of the optimiser and of mixed precision, the latter empty where
+    nothing is scaled. ``best``: the best figures of a validation so far, empty before the first. ``settings``: what the
+    run was started with, by name; only a run with the same ones may go on.
     """
 
     step: int
     network: Mapping[str, Tensor]
     averaged: Mapping[str, Tensor] | None
     optimizer: Mapping[str, Any]
-    best: float | None
-    recipe: Mapping[str, Any]
+    scaler: Mapping[str, Any]
+    best: Mapping[str, float]
+    settings: Mapping[str, Any]
 
 
 def save_state(folder: Path, state: TrainingState) -> None:
@@ -68,11 +70,12 @@ def load_state(folder: Path) -> TrainingState | None:
         ) from error
 
 
-def check_same_run(state: TrainingState, recipe: Mapping[str, Any], folder: Path) -> None:
-    """Raises OptionError, naming the fields, if ``recipe`` is not what the run in ``folder`` was started with."""
-    fields = sorted(key for key in {*recipe, *state.recipe} if recipe.get(key) != state.recipe.get(key))
-    if fields:
-        changes = ", ".join(f"{key} was {state.recipe.get(key)!r} and is {recipe.get(key)!r}" for key in fields)
+def check_same_run(state: TrainingState, settings: Mapping[str, Any], folder: Path) -> None:
+    """Raises OptionError, naming what differs, if ``settings`` are not what the run in ``folder`` was started with."""
+    before = state.settings
+    names = [key for key in {**before, **settings} if before.get(key) != settings.get(key)]
+    if names:
+        changes = ", ".join(f"{key} was {before.get(key)!r} and is {settings.get(key)!r}" for key in names)
         raise OptionError(
             f"the run in {folder} was started with other settings ({changes}): resume it with the same ones, or start "
             "anew in another folder"
