@@ -7,6 +7,7 @@ from typing import Any
 from everymask.checkpoints.families import FAMILIES
 from everymask.errors import OptionError
 from everymask.geometry import Size
+from everymask.labels import LABEL_SETS, LabelSet, label_set
 from everymask.preprocessing import FitOneSide, FixedSize, Preprocessing
 from everymask.segmentation import Task
 from everymask.training.augmentation import Augmentation
@@ -17,16 +18,17 @@ Config = Mapping[str, Any]
 
 CROPS: Mapping[str, Size] = {
     "coco-panoptic": Size(1024, 1024),
-    "coco-instances": Size(1024, 1024),
+    "coco-instance": Size(1024, 1024),
     "coco-stuff": Size(512, 512),
     "ade20k": Size(512, 512),
     "cityscapes": Size(512, 1024),
+    "cityscapes-instance": Size(512, 1024),
     "mapillary-vistas": Size(1024, 1024),
     "pascal-voc": Size(512, 512),
     "camvid": Size(352, 480),
 }
-"""The training crops by data set (the names of ``open_dataset``): Mask2Former's configurations for COCO panoptic and
-instances, ADE20K, Cityscapes and Mapillary Vistas; mmsegmentation's for COCO-Stuff and Pascal VOC; of CamVid's
+"""The training crops by data set, as ``labels.LABEL_SETS`` names them: Mask2Former's configurations for COCO panoptic
+and instances, ADE20K, Cityscapes and Mapillary Vistas; mmsegmentation's for COCO-Stuff and Pascal VOC; of CamVid's
 360 x 480 pixels what is a multiple of 32."""
 OTHER_CROP = Size(512, 512)
 
@@ -52,11 +54,11 @@ CROP_AND_FLIP = Augmentation()
 """For depth (Ranftl et al. 2022, section 5): a crop of an image that just covers it, and its mirror image."""
 
 
-def default_recipe(config: Config, task: Task, preprocessing: Preprocessing, data: str | None = None) -> TrainingRecipe:
+def default_recipe(config: Config, task: Task, preprocessing: Preprocessing, labels: LabelSet) -> TrainingRecipe:
     """The published recipe of a family for a task.
 
-    ``config``: the content of the model's config.json. ``data``: the data set's format, as ``open_dataset`` names it,
-    for sizes and augmentation; None for any other. All run for 50 epochs (Mask2Former on COCO, section 4.1) in batches
+    ``config``: the content of the model's config.json. ``labels``: the data set's, by which the known ones are told
+    for sizes and augmentation. All run for 50 epochs (Mask2Former on COCO, section 4.1) in batches
     of 16; the numbers of steps that others publish are for data sets of thousands of images.
 
     Raises OptionError for a model_type that is not supported.
@@ -65,13 +67,19 @@ def default_recipe(config: Config, task: Task, preprocessing: Preprocessing, dat
     if model_type not in _FAMILIES:
         raise OptionError(f'there is no recipe for the model_type "{model_type}"; there are {", ".join(_FAMILIES)}')
     recipe = _FAMILIES[model_type](config)
-    crop = _own_size(model_type, preprocessing) or CROPS.get(str(data), OTHER_CROP)
+    data = _known_data(labels)
+    crop = _own_size(model_type, preprocessing) or CROPS.get(data, OTHER_CROP)
     return replace(
         recipe,
         crop=crop,
         augmentation=_augmentation(model_type, task, data, crop),
         loss=published_loss(model_type, FAMILIES[model_type].depth_kind(config)),
     )
+
+
+def _known_data(labels: LabelSet) -> str:
+    """Which of ``LABEL_SETS`` has these classes; empty where none has."""
+    return next((name for name in LABEL_SETS if label_set(name).names == labels.names), "")
 
 
 def _own_size(model_type: str, preprocessing: Preprocessing) -> Size | None:
@@ -89,12 +97,12 @@ def _own_size(model_type: str, preprocessing: Preprocessing) -> Size | None:
     return None
 
 
-def _augmentation(model_type: str, task: Task, data: str | None, crop: Size) -> Augmentation:
+def _augmentation(model_type: str, task: Task, data: str, crop: Size) -> Augmentation:
     if task == "depth":
         return CROP_AND_FLIP
-    if task == "semantic" or data in ("cityscapes", "camvid"):
+    if task == "semantic" or data.startswith("cityscapes") or data == "camvid":
         # Mask2Former trains Cityscapes alike for all three tasks.
-        wide = data == "cityscapes" and crop.width > crop.height
+        wide = data.startswith("cityscapes") and crop.width > crop.height
         return CITYSCAPES_JITTER if wide else SEMANTIC_JITTER
     if model_type in ("detr", "maskformer"):
         return DETECTION_JITTER

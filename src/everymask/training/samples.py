@@ -15,12 +15,11 @@ from everymask.geometry import Size
 from everymask.networks.beit import BeitSegmentation
 from everymask.networks.depth_anything import DepthAnything
 from everymask.networks.dpt import DPT
-from everymask.networks.oneformer import OneFormer
 from everymask.networks.segformer import SegFormer
 from everymask.networks.upernet import UPerNet
 from everymask.preprocessing import Preprocessing
 from everymask.preprocessing.resizing import next_multiple
-from everymask.segmentation import TASKS, Task
+from everymask.segmentation import Task
 from everymask.training.augmentation import (
     Augmentation,
     Number,
@@ -32,7 +31,6 @@ from everymask.training.augmentation import (
     view_of_map,
 )
 from everymask.training.instances import targets_of
-from everymask.training.recipe import TrainingRecipe
 from everymask.training.segments import InstancesFrom, Segments, segments_of
 from everymask.training.targets import Targets
 from everymask.training.texts import TaskTexts
@@ -101,23 +99,6 @@ def lessons_of(network: nn.Module) -> tuple[Lesson, ...]:
     return ("masks",)
 
 
-def sample_spec(
-    network: nn.Module, task: Task, preprocessing: Preprocessing, recipe: TrainingRecipe, texts: TaskTexts | None = None
-) -> SampleSpec:
-    """What the samples of a run are made of. OneFormer, trained for the panoptic task, learns all three at once."""
-    tasks = TASKS if isinstance(network, OneFormer) and task == "panoptic" else (task,)
-    return SampleSpec(
-        lessons=lessons_of(network),
-        tasks=tasks,
-        preprocessing=preprocessing,
-        crop=recipe.crop,
-        augmentation=recipe.augmentation,
-        seed=recipe.seed,
-        instances_from=recipe.instances_from,
-        texts=texts,
-    )
-
-
 class Samples(Dataset[Sample | EverymaskError]):
     """The samples of a data set. Where one cannot be made, the error is in its place.
 
@@ -160,7 +141,7 @@ class Samples(Dataset[Sample | EverymaskError]):
             if "classes" in spec.lessons:
                 classes = np.array([*segments.classes, -1], np.int64)  # the id -1 reads the last entry
                 class_map = torch.from_numpy(classes[id_map])
-        if "depth" in spec.lessons and isinstance(self.dataset, DepthDataSet):
+        if "depth" in spec.lessons:
             depth = self._depth(index, size, view)
         tokens = texts = None
         if spec.texts is not None:
@@ -193,13 +174,11 @@ def check_teaches(dataset: DataSet, spec: SampleSpec) -> None:
     """Raises OptionError where a data set cannot teach what ``spec`` asks for."""
     if not dataset.names:
         raise OptionError(f"{dataset.name} has no images: choose another split")
-    if spec.lessons == ("depth",):
-        if not isinstance(dataset, DepthDataSet):
-            raise OptionError(
-                f"{dataset.name} says nothing of depth: train a network that segments, or give a data set with a "
-                "method read_depth (everymask.training.samples.DepthDataSet)"
-            )
-        return
+    if "depth" in spec.lessons and not isinstance(dataset, DepthDataSet):
+        raise OptionError(
+            f"{dataset.name} says nothing of depth, which this network learns: train one that segments alone, or give "
+            "a data set with a method read_depth (everymask.training.samples.DepthDataSet)"
+        )
     apart = set(spec.tasks) & {"panoptic", "instance"}
     if "masks" not in spec.lessons or not apart:
         return
