@@ -170,16 +170,19 @@ def _files(storage: Storage) -> dict[str, str]:
         base = posixpath.basename(name)
         if not base.endswith(".json") or any(kind in base.lower() for kind in _OTHER_KINDS):
             continue
-        if storage.below(name.removesuffix(".json"))[:1]:  # a panoptic one with its PNGs
-            continue
-        stem = base.removesuffix(".json")
-        files[posixpath.basename(posixpath.dirname(name)) if stem == "_annotations.coco" else stem] = name
+        if not storage.below(name.removesuffix(".json")):  # else a panoptic one with its PNGs
+            files[_split_of(name)] = name
     return files
+
+
+def _split_of(member: str) -> str:
+    folder, base = posixpath.split(member)
+    return posixpath.basename(folder) if base == "_annotations.coco.json" else base.removesuffix(".json")
 
 
 def _data_set(storage: Storage, document: dict[str, Any], member: str) -> CocoInstances:
     where = storage.where(member)
-    split = posixpath.basename(member).removesuffix(".json")
+    split = _split_of(member)
     images = document["images"]
     files = [str(image["file_name"]) for image in images]
     sizes = [Size(int(image["height"]), int(image["width"])) for image in images]

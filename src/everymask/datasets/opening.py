@@ -22,14 +22,14 @@ class _Reader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Format:
-    """A format that can be read. ``layout``: what is looked for, for people. ``general``: the data of other formats may
-    look like this one too, so it counts only where none of the others does."""
+    """A format that can be read. ``layout``: what is looked for, for people. ``generality``: the data of less general
+    formats may look like this one too, so it counts only where it is not theirs."""
 
     name: str
     reader: _Reader
     tasks: "tuple[Task, ...]"
     layout: str
-    general: bool = False
+    generality: int = 0
 
 
 def open_dataset(
@@ -100,7 +100,8 @@ def _choose(storage: "Storage", task: "Task | None") -> _Format:
 
 def _recognised(storage: "Storage", formats: tuple[_Format, ...]) -> list[_Format]:
     found = [each for each in formats if each.reader.recognise(storage)]
-    return [each for each in found if not each.general] or found
+    least = min((each.generality for each in found), default=0)
+    return [each for each in found if each.generality == least]
 
 
 def _formats() -> tuple[_Format, ...]:
@@ -118,13 +119,13 @@ def _formats() -> tuple[_Format, ...]:
 
     everything: tuple[Task, ...] = ("panoptic", "instance", "semantic")
     return (
-        _Format("coco-panoptic", coco_panoptic, coco_panoptic.TASKS, "NAME.json beside a folder NAME of PNGs", True),
-        _Format("coco-instances", coco_instances, coco_instances.TASKS, "annotations/instances_SPLIT.json", True),
-        _Format("coco-stuff", coco_stuff, coco_stuff.TASKS, "stuffthingmaps/SPLIT/NAME.png with SPLIT/NAME.jpg"),
+        _Format("coco-panoptic", coco_panoptic, coco_panoptic.TASKS, "NAME.json beside a folder NAME of PNGs", 1),
+        _Format("coco-instances", coco_instances, coco_instances.TASKS, "annotations/instances_SPLIT.json", 1),
+        _Format("coco-stuff", coco_stuff, coco_stuff.TASKS, "stuffthingmaps/SPLIT/NAME.png with SPLIT/NAME.jpg", 1),
         _Format("ade20k", ade20k, everything, "images/training/ADE_NAME.jpg with annotations/training/ADE_NAME.png"),
         _Format("cityscapes", cityscapes, everything, "the folders leftImg8bit and gtFine"),
         _Format("mapillary-vistas", mapillary_vistas, everything, "training/images with training/labels or instances"),
         _Format("pascal-voc", pascal_voc, everything, "the folders JPEGImages and SegmentationClass"),
         _Format("camvid", camvid, ("semantic",), "images/SPLIT and labels/SPLIT with the names of CamVid's recordings"),
-        _Format("folder", folder, everything, "the folders images and labels, and classes.txt or classes.yaml", True),
+        _Format("folder", folder, everything, "the folders images and labels, and classes.txt or classes.yaml", 2),
     )
