@@ -1,5 +1,8 @@
 """COCO instance annotations: masks equal to those of pycocotools, and damage is refused."""
 
+import contextlib
+import copy
+import io
 import json
 import pickle
 import tracemalloc
@@ -10,13 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as official
 from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from annotated import photo, storage_of
 from everymask.datasets import coco_instances
 from everymask.errors import DataError
 from everymask.geometry import Size
 from everymask.labels import label_set
+from everymask.metrics.instance import AveragePrecision
 from everymask.runs import Runs
+from everymask.segmentation import Segment, Segmentation
 
 CATEGORIES = [{"id": 44, "name": "bottle"}, {"id": 3, "name": "car", "supercategory": "vehicle"}]
 SQUARE = [[1.5, 1.5, 6.25, 1.5, 6.25, 5.0, 1.5, 5.0]]
@@ -216,3 +222,63 @@ def test_a_thousand_objects_are_runs_and_nothing_dense():
         return used
 
     assert peak(1000) < peak(10) + 3_000_000  # a thousand masks of 480 x 640 are 307,200,000 bytes
+
+
+def test_average_precision_is_that_of_pycocotools():
+    rng = np.random.default_rng(7)
+    images, size = tuple(range(1, 9)), (120, 160)
+
+    def polygon():
+        angles = np.sort(rng.uniform(0, 2 * np.pi, 8))
+        points = rng.uniform((20, 20), (140, 100)) + np.stack((np.cos(angles), np.sin(angles)), 1) * rng.uniform(4, 60)
+        return points.round(2).ravel().tolist()
+
+    true = [
+        annotation(
+            [polygon()], id, int(rng.choice(images)), int(rng.choice((3, 44))), area=float(rng.uniform(50, 12000))
+        )
+        for id in range(1, 60)
+    ]
+    for each in true[::9]:  # crowds, as runs
+        each |= {"iscrowd": 1, "segmentation": official.frPyObjects(each["segmentation"], *size)[0]}
+        each["segmentation"]["counts"] = each["segmentation"]["counts"].decode()
+    document = document_of(true, size, images=images)
+    predicted = []
+    for each in true:
+        outline = polygon() if each["iscrowd"] else each["segmentation"][0]
+        moved = [[number + float(rng.normal(0, 2)) for number in outline]]
+        runs = official.frPyObjects(moved, *size)[0]
+        predicted.append({**each, "segmentation": runs, "score": float(rng.random()), "id": len(predicted) + 1})
+
+    coco = COCO()
+    coco.dataset = copy.deepcopy(document)  # the evaluator writes into it
+    coco.createIndex()
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluator = COCOeval(coco, coco.loadRes(copy.deepcopy(predicted)), "segm")
+        evaluator.evaluate()
+        evaluator.accumulate()
+        evaluator.summarize()
+
+    data = open_document(document)
+    precision = AveragePrecision(data.labels)
+    for place, image in enumerate(images):
+        segments = [
+            Segment(
+                each["id"],
+                "",
+                {3: 0, 44: 1}[each["category_id"]],
+                each["score"],
+                int(official.area(each["segmentation"])),
+                (0, 0, 1, 1),
+                True,
+                Runs(Size(*size), each["segmentation"]["counts"]),
+            )
+            for each in sorted(predicted, key=lambda each: -each["score"])
+            if each["image_id"] == image
+        ]
+        precision.add(Segmentation("instance", Size(*size), tuple(segments), None, data.labels), data.read_truth(place))
+    scores = precision.scores()
+    ours = [scores.ap, scores.ap50, scores.ap75, scores.ap_small, scores.ap_medium, scores.ap_large]
+    ours += [scores.ar1, scores.ar10, scores.ar100, scores.ar_small, scores.ar_medium, scores.ar_large]
+    assert ours == pytest.approx(evaluator.stats.tolist(), abs=1e-12)
+    assert 0.1 < scores.ap < 0.9

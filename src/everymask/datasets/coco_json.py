@@ -2,6 +2,7 @@
 
 import json
 import posixpath
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -120,8 +121,7 @@ def unique_names(file_names: Sequence[str], where: str) -> tuple[str, ...]:
     """The names of images: their files', without the suffix. Raises DataError where one occurs twice."""
     names = tuple(posixpath.splitext(file)[0] for file in file_names)
     if len(set(names)) < len(names):
-        seen: set[str] = set()
-        twice = next(name for name in names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        twice, _ = Counter(names).most_common(1)[0]
         raise DataError(f"{where} lists the image {twice} twice: keep one entry")
     return names
 
