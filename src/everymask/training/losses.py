@@ -23,6 +23,7 @@ from everymask.training.depth_loss import (
 )
 from everymask.training.matcher import LossWeights
 from everymask.training.pixel_loss import HardPixels, PixelLossConfig, pixel_loss
+from everymask.training.semantic_loss import semantic_reading_loss
 
 T = TypeVar("T")
 
@@ -32,12 +33,15 @@ class MaskLossConfig:
     """How a mask classification network learns; the defaults are Mask2Former's (section 4.1).
 
     ``sampling``: None compares masks at every pixel, with the focal loss. ``contrastive``: what OneFormer's
-    contrastive loss counts; only a network with a text mapper has one.
+    contrastive loss counts; only a network with a text mapper has one. ``semantic``: what the loss of the semantic
+    reading counts (``semantic_loss``), which no published recipe has and which helps where images are few; how it is
+    made is said by the ``pixels`` of ``LossConfig``.
     """
 
     weights: LossWeights = field(default_factory=LossWeights)
     sampling: PointSampling | None = field(default_factory=PointSampling)
     contrastive: float = 0.0
+    semantic: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +150,7 @@ def loss_for(network: nn.Module, config: LossConfig) -> Callable[[Output, Batch]
         with torch.autocast(batch.pixel_values.device.type, enabled=False):
             parts: dict[str, Tensor] = {}
             if isinstance(output, MaskQueries):
-                parts |= _mask_parts(output, batch, config.masks)
+                parts |= _mask_parts(output, batch, config)
                 if isinstance(output, TaskQueries) and text_mapper is not None:
                     parts |= _contrastive_part(output, batch, text_mapper, config.masks)
             elif isinstance(output, PixelLogits):
@@ -164,8 +168,8 @@ def loss_for(network: nn.Module, config: LossConfig) -> Callable[[Output, Batch]
     return loss
 
 
-def _mask_parts(output: MaskQueries, batch: Batch, config: MaskLossConfig | None) -> dict[str, Tensor]:
-    config, targets = _wanted("masks", config), _given("targets", batch.targets)
+def _mask_parts(output: MaskQueries, batch: Batch, losses_wanted: LossConfig) -> dict[str, Tensor]:
+    config, targets = _wanted("masks", losses_wanted.masks), _given("targets", batch.targets)
     weights = config.weights
     if weights.boxes and not isinstance(output, BoxedQueries):
         raise OptionError("the loss has weights for boxes, which this network does not predict; set l1 and giou to 0")
@@ -178,6 +182,10 @@ def _mask_parts(output: MaskQueries, batch: Batch, config: MaskLossConfig | None
     }
     if weights.boxes:
         parts |= {"box L1": weights.l1 * losses.l1, "box GIoU": weights.giou * losses.giou}
+    if config.semantic > 0:
+        pixels = losses_wanted.pixels or PixelLossConfig()
+        _check_class_weights(pixels, output.class_logits.shape[-1] - 1)
+        parts["semantic"] = config.semantic * semantic_reading_loss(output, targets, pixels)
     return parts
 
 
@@ -199,11 +207,7 @@ def _pixel_parts(output: PixelLogits, batch: Batch, config: PixelLossConfig | No
     config, class_maps = _wanted("pixels", config), _given("class_maps", batch.class_maps)
     num_classes = output.logits.shape[1]
     _check_classes(class_maps, num_classes)
-    if config.class_weights is not None and len(config.class_weights) != num_classes:
-        raise OptionError(
-            f"there are {len(config.class_weights)} class weights, but the network knows {num_classes} classes; "
-            "give one for each"
-        )
+    _check_class_weights(config, num_classes)
     losses = pixel_loss(output, class_maps, config)
     parts = {"class": losses.cross_entropy}
     if config.dice > 0:
@@ -230,6 +234,14 @@ def _given(name: str, truth: T | None) -> T:
     if truth is None:
         raise DataError(f"this network learns from {name}, which the batch lacks; use data that has them")
     return truth
+
+
+def _check_class_weights(config: PixelLossConfig, num_classes: int) -> None:
+    if config.class_weights is not None and len(config.class_weights) != num_classes:
+        raise OptionError(
+            f"there are {len(config.class_weights)} class weights, but the network knows {num_classes} classes; "
+            "give one for each"
+        )
 
 
 def _check_classes(classes: Tensor, num_classes: int) -> None:
