@@ -1,23 +1,39 @@
 """``everymask evaluate``: the figures of a model on annotated data."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from everymask.cli.options import BatchSize, Device, Dtype, Overlap, Size, Window, read_size, read_window
+from everymask.errors import OptionError
 
 if TYPE_CHECKING:
-    from everymask.labels import LabelSet
-    from everymask.metrics.semantic import SemanticScores
+    from everymask.evaluation import Report
+    from everymask.segmentation import Task
 
 
 def evaluate(
     model: Annotated[str, typer.Argument(help="A bundled name, a folder or a Hub id.")],
-    data: Annotated[Path, typer.Argument(help="A folder with images/SPLIT/NAME.jpg and labels/SPLIT/NAME.png.")],
-    split: Annotated[str, typer.Option(help="The folder inside images/ and labels/.")] = "test",
+    data: Annotated[str, typer.Argument(help="Annotated images: a folder, a zip or tar file, or an fsspec URL.")],
+    task: Annotated[
+        str | None,
+        typer.Option(help="panoptic, instance or semantic.", show_default="the model's first that the data has"),
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="The part of the data, such as val.")] = None,
+    format: Annotated[
+        str | None,
+        typer.Option(
+            help="coco-panoptic, coco-instances, coco-stuff, ade20k, cityscapes, mapillary-vistas, pascal-voc, camvid "
+            "or folder.",
+            show_default="recognised",
+        ),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N images.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures to this file.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N images, by name.")] = None,
+    save_worst: Annotated[int, typer.Option(min=0, help="Draw the N worst images beside their truth.")] = 0,
+    output: Annotated[Path, typer.Option(help="The folder for the worst images.")] = Path("everymask-worst"),
     batch_size: BatchSize = 1,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -25,65 +41,111 @@ def evaluate(
     window: Window = None,
     overlap: Overlap = None,
 ) -> None:
-    """Measure semantic segmentation: mIoU, aAcc, mAcc and the IoU of each class, over all images together."""
-    from everymask.datasets.class_maps import ignored_values, list_class_maps, read_class_map
+    """Measure a model: PQ, AP or mIoU over all images together, and the figures of each class.
 
-    annotated = list_class_maps(data, split)[:limit]
+    An image that cannot be read is reported and left out; the exit status is then 1.
+    """
+    wanted = _known_task(task)
 
+    from everymask.datasets.opening import open_dataset
+
+    dataset = open_dataset(data, format=format, split=split, task=wanted)
+
+    from everymask.atomic import ready_folder
     from everymask.cli.progress import image_progress
+    from everymask.evaluation import Evaluation, choose_task
+    from everymask.evaluation.worst import save_worst as save_pictures
     from everymask.loading import load
-    from everymask.metrics.semantic import ConfusionMatrix
-    from everymask.segmenter import Failure
 
     segmenter = load(
         model, device=device, dtype=dtype, size=read_size(size), window=read_window(window), overlap=overlap
     )
-    num_classes = len(segmenter.labels)
-    matrix = ConfusionMatrix(num_classes)
-    results = segmenter.stream([pair.image for pair in annotated], batch_size=batch_size, task="semantic")
+    chosen = choose_task(segmenter, dataset, wanted)
+    if chosen != dataset.tasks[0]:
+        # Annotations of one kind can say more than a coarser reading of a richer kind: crowds have classes, too.
+        dataset = open_dataset(data, format=format, split=split, task=chosen)
+    evaluation = Evaluation(segmenter, dataset, chosen, limit=limit, batch_size=batch_size, worst=save_worst)
+    if save_worst:
+        ready_folder(output)  # now, not after hours
     with image_progress() as progress:
-        bar = progress.add_task("evaluating", total=len(annotated))
-        for pair, result in zip(annotated, results, strict=True):
-            if isinstance(result, Failure):
-                raise result.error
-            truth = read_class_map(pair.labels, result.size, num_classes)
-            matrix.add(result.label_map, truth, ignored_values(num_classes))
-            progress.advance(bar)
-    scores = matrix.scores()
-    _print_classes(scores, segmenter.labels)
-    print(f"{segmenter.name}, {split} split, {len(annotated)} images")
-    print(f"mIoU {scores.mean_iou:.2%}  aAcc {scores.pixel_accuracy:.2%}  mAcc {scores.mean_accuracy:.2%}")
+        bar = progress.add_task("evaluating", total=evaluation.total)
+        for done in evaluation.run():
+            progress.update(bar, completed=done)
+    report = evaluation.report()
+    _print_classes(report)
+    _print_phases(report)
+    _print_headline(report, evaluation.total)
     if json_file is not None:
-        _write_json(json_file, segmenter.name, split, len(annotated), scores, segmenter.labels)
+        _write_json(json_file, report)
+    if save_worst:
+        pictures = save_pictures(report.worst, output)
+        print(f"the {len(pictures)} worst images beside their truth: {output}")
+    if report.failures:
+        for failure in report.failures:
+            print(f"error: {failure.error}", file=sys.stderr)
+        print(
+            f"{len(report.failures)} of {evaluation.total} images failed; the figures leave them out", file=sys.stderr
+        )
+        raise typer.Exit(1)
 
 
-def _print_classes(scores: "SemanticScores", labels: "LabelSet") -> None:
+def _known_task(task: str | None) -> "Task | None":
+    """What --task says. Raises OptionError, before any work, where that is nothing to evaluate."""
+    from everymask.segmentation import TASKS
+
+    if task is not None and task not in TASKS:
+        raise OptionError(f"--task is {task!r}: choose from {', '.join(TASKS)}")
+    return next((each for each in TASKS if each == task), None)
+
+
+def _print_classes(report: "Report") -> None:
     from rich.table import Table
 
     from everymask.cli.output import print_table
 
-    table = Table("class", "IoU %", "accuracy %")
-    for name, iou, accuracy in zip(labels.names, scores.iou, scores.accuracy, strict=True):
-        table.add_row(name, *("-" if value is None else f"{100 * value:.2f}" for value in (iou, accuracy)))
+    counts = _counted(report)
+    table = Table("class", *(name if name in counts else f"{name} %" for name in report.figures.columns))
+    for index in report.labels.classes:
+        table.add_row(report.labels.names[index], *map(_cell, report.figures.classes[index]))
     print_table(table)
 
 
-def _write_json(path: Path, model: str, split: str, images: int, scores: "SemanticScores", labels: "LabelSet") -> None:
+def _counted(report: "Report") -> set[str]:
+    """The columns that hold counts, not shares."""
+    columns = zip(report.figures.columns, zip(*report.figures.classes, strict=True), strict=True)
+    return {name for name, values in columns if any(isinstance(value, int) for value in values)}
+
+
+def _cell(value: float | int | None) -> str:
+    if value is None:
+        return "-"
+    return str(value) if isinstance(value, int) else f"{100 * value:.2f}"
+
+
+def _print_phases(report: "Report") -> None:
+    from rich.table import Table
+
+    from everymask.cli.output import print_table
+
+    total = sum(report.seconds.values())
+    table = Table("phase", "seconds", "ms per image", "share %")
+    for phase, seconds in (*report.seconds.items(), ("all", total)):
+        per_image = 1000 * seconds / report.images
+        table.add_row(phase, f"{seconds:.2f}", f"{per_image:.1f}", f"{100 * seconds / total:.1f}")
+    print_table(table)
+
+
+def _print_headline(report: "Report", total: int) -> None:
+    images = f"{report.images}{f' of {total}' if report.images < total else ''} image{'s' if total > 1 else ''}"
+    print(f"{report.model} on {report.data}, {report.task}, {images}")
+    figures = report.figures.headline.items()
+    print("  ".join(f"{name} -" if value is None else f"{name} {value:.2%}" for name, value in figures))
+
+
+def _write_json(path: Path, report: "Report") -> None:
     """Figures in 0..1, null for a class that is in neither truth nor prediction."""
     import json
 
     from everymask.atomic import ready_folder, write
 
-    figures = {
-        "model": model,
-        "split": split,
-        "images": images,
-        "mIoU": scores.mean_iou,
-        "aAcc": scores.pixel_accuracy,
-        "mAcc": scores.mean_accuracy,
-        "classes": [
-            {"label": name, "IoU": iou, "accuracy": accuracy}
-            for name, iou, accuracy in zip(labels.names, scores.iou, scores.accuracy, strict=True)
-        ],
-    }
-    write(ready_folder(path.parent) / path.name, f"{json.dumps(figures, indent=1)}\n".encode())
+    write(ready_folder(path.parent) / path.name, f"{json.dumps(report.to_json(), indent=1)}\n".encode())
