@@ -16,6 +16,7 @@ from everymask.errors import (
 )
 
 if TYPE_CHECKING:
+    from everymask.datasets.opening import open_dataset
     from everymask.evaluation import Report, evaluate
     from everymask.loading import load
     from everymask.segmentation import Segment, Segmentation
@@ -37,6 +38,7 @@ __all__ = [
     "Segmenter",
     "evaluate",
     "load",
+    "open_dataset",
 ]
 
 _HOME = {
@@ -47,6 +49,7 @@ _HOME = {
     "Segmenter": "everymask.segmenter",
     "evaluate": "everymask.evaluation",
     "load": "everymask.loading",
+    "open_dataset": "everymask.datasets.opening",
 }
 
 
