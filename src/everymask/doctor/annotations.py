@@ -7,6 +7,7 @@ from typing import Any
 
 from everymask.doctor.category_maps import ids_taken_for_indices, indices_taken_for_ids
 from everymask.doctor.findings import Finding, finding
+from everymask.doctor.fixes import edit_json
 
 Record = dict[str, Any]
 
@@ -21,6 +22,11 @@ class Document:
     images: Sequence[Record]
     categories: Sequence[Record]
     annotations: Sequence[Record]
+
+    @property
+    def is_panoptic(self) -> bool:
+        """Whether annotations hold the segments of an image, not one object each."""
+        return any("segments_info" in each for each in self.annotations)
 
     def segments(self) -> Iterable[tuple[str, Record]]:
         """Every annotated segment, and how findings call it."""
@@ -55,20 +61,17 @@ def check_annotations(document: Document) -> list[Finding]:
                 "error",
                 f"{document.member}: annotations belong to images that its 'images' do not list",
                 (f"annotation {each.get('id', each.get('file_name'))}: image {each.get('image_id')}" for each in lost),
-                f"{document.member}: list these images, or remove the annotations: python -c "
-                + _drop("d['annotations'] = [a for a in d['annotations'] if a['image_id'] in known]", document.member),
+                "list these images, or remove the annotations: "
+                + edit_json(
+                    document.member,
+                    "known = {i['id'] for i in d['images']}; "
+                    "d.update(annotations=[a for a in d['annotations'] if a['image_id'] in known])",
+                ),
             )
         )
     if document.categories:
         findings += _categories(document)
     return findings
-
-
-def _drop(statement: str, member: str) -> str:
-    known = "known = {i['id'] for i in d['images']}"
-    return (
-        f"\"import json; d = json.load(open('{member}')); {known}; {statement}; json.dump(d, open('{member}', 'w'))\""
-    )
 
 
 def _repeated(document: Document, what: str, ids: Iterable[Any]) -> list[Finding]:
@@ -87,7 +90,8 @@ def _repeated(document: Document, what: str, ids: Iterable[Any]) -> list[Finding
 
 
 def _repeated_annotations(document: Document) -> list[Finding]:
-    if any("segments_info" in each for each in document.annotations):
+    if document.is_panoptic:
+        fix = f"{document.member}: give each segment of an image an id of its own, there and in its PNG"
         names = document.image_names()
         per_image = (
             (names.get(each.get("image_id"), str(each.get("file_name"))), Counter(s.get("id") for s in segments))
@@ -96,6 +100,7 @@ def _repeated_annotations(document: Document) -> list[Finding]:
         )
         twice = [f"segment {id_} of {name}" for name, ids in per_image for id_, count in ids.items() if count > 1]
     else:
+        fix = edit_json(document.member, "[a.update(id=n) for n, a in enumerate(d['annotations'], 1)]")
         counts = Counter(each.get("id") for each in document.annotations)
         twice = [f"annotation {number}" for number, count in counts.items() if count > 1]
     if not twice:
@@ -106,15 +111,26 @@ def _repeated_annotations(document: Document) -> list[Finding]:
             "error",
             f"{document.member}: the same annotation id stands for several, which COCO's tools take for one",
             twice,
-            f"{document.member}: number them anew: for n, a in enumerate(d['annotations'], 1): a['id'] = n",
+            fix,
         )
     ]
 
 
+def _renumber(document: Document, expression: str) -> str:
+    """The command that gives every segment ``s`` another category."""
+    segments = "d['annotations']"
+    if document.is_panoptic:
+        segments = "[s for a in d['annotations'] for s in a['segments_info']]"
+    return edit_json(document.member, f"[s.update(category_id={expression}) for s in {segments}]")
+
+
 def _categories(document: Document) -> list[Finding]:
-    ids = sorted({category["id"] for category in document.categories if isinstance(category.get("id"), int)})
+    known_ids = {category["id"] for category in document.categories if isinstance(category.get("id"), int)}
+    ids = sorted(known_ids)
     strange = [
-        (name, each.get("category_id")) for name, each in document.segments() if each.get("category_id") not in ids
+        (name, each.get("category_id"))
+        for name, each in document.segments()
+        if each.get("category_id") not in known_ids
     ]
     if not strange:
         return []
@@ -131,8 +147,7 @@ def _categories(document: Document) -> list[Finding]:
                 f"{document.member}: annotations use {known.name}, but its 'categories' are numbered {ids[0]} to "
                 f"{ids[-1]} without gaps",
                 where,
-                f"{document.member}: number the categories as the annotations do, in their order: "
-                f"for c, n in zip(d['categories'], {list(known.ids)}): c['id'] = n",
+                edit_json(document.member, f"[c.update(id=n) for c, n in zip(d['categories'], {list(known.ids)})]"),
             )
         ]
     first = indices_taken_for_ids(numbers, ids)
@@ -144,8 +159,7 @@ def _categories(document: Document) -> list[Finding]:
                 f"{document.member}: annotations use contiguous indices ({first} to {first + len(ids) - 1}), but its "
                 f"'categories' have ids with gaps ({ids[0]} to {ids[-1]})",
                 where,
-                f"{document.member}: ids = sorted(c['id'] for c in d['categories']); "
-                f"for a in d['annotations']: a['category_id'] = ids[a['category_id']{f' - {first}' if first else ''}]",
+                _renumber(document, f"sorted(c['id'] for c in d['categories'])[s['category_id'] - {first}]"),
             )
         ]
     if contiguous and ids[0] == 1 and 0 in numbers and numbers <= set(range(len(ids))):
@@ -155,7 +169,7 @@ def _categories(document: Document) -> list[Finding]:
                 "error",
                 f"{document.member}: annotations count categories from 0, its 'categories' from 1",
                 where,
-                f"{document.member}: for a in d['annotations']: a['category_id'] += 1",
+                _renumber(document, "s['category_id'] + 1"),
             )
         ]
     return [

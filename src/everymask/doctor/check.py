@@ -73,7 +73,7 @@ def _shared(examined: Examined) -> list[Finding]:
         *check_sizes(examined.pairs),
         *examined.findings,
         *check_duplicates(examined.images),
-        *check_classes(examined.labels, examined.pixels, examined.stated),
+        *check_classes(examined.labels, examined.pixels, examined.convention),
     ]
 
 

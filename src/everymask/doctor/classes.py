@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Mapping
 
 from everymask.doctor.findings import Finding, finding
+from everymask.doctor.fixes import rewrite
+from everymask.doctor.listing import Convention
 from everymask.labels import LabelSet
 
 # Names that people give to what is no class.
@@ -11,8 +13,12 @@ NO_CLASS = frozenset(("void", "unlabeled", "unlabelled", "ignore", "ignored", "u
 IMBALANCE = 10_000
 
 
-def check_classes(labels: LabelSet, pixels: Mapping[int, int], stated: str) -> list[Finding]:
-    """Findings about a class list. ``pixels``: how many each class has. ``stated``: where the list is to be edited."""
+def check_classes(labels: LabelSet, pixels: Mapping[int, int], convention: Convention | None) -> list[Finding]:
+    """Findings about a class list.
+
+    ``pixels``: how many each class has. ``convention``: that of pictures of class indices; None for COCO's JSON.
+    """
+    stated = "'categories' of the JSON" if convention is None else convention.editable or "the list of classes"
     names = [labels.names[index] for index in labels.classes]
     findings = []
     twice = [name for name, count in Counter(name.strip().lower() for name in names).items() if count > 1]
@@ -26,16 +32,15 @@ def check_classes(labels: LabelSet, pixels: Mapping[int, int], stated: str) -> l
                 f"{stated}: give each class a name of its own, or make them one class",
             )
         )
-    nothing = [name for name in names if name.strip().lower() in NO_CLASS and pixels.get(labels.names.index(name))]
+    nothing = [index for index in labels.classes if labels.names[index].lower() in NO_CLASS and pixels.get(index)]
     if nothing:
-        values = [labels.names.index(name) for name in nothing]
         findings.append(
             finding(
                 "unlabelled-as-class",
                 "warning",
-                f"a class is called {', '.join(map(repr, nothing))}, yet is learned and measured like any other",
-                nothing,
-                f"{stated}: add its value to 'ignore' (index {', '.join(map(str, values))}) and take it off the list",
+                "what is no class is learned and measured like one",
+                (labels.names[index] for index in nothing),
+                _take_off(labels, nothing[0], stated, convention),
             )
         )
     never = [labels.names[index] for index in labels.classes if not pixels.get(index)]
@@ -62,3 +67,16 @@ def check_classes(labels: LabelSet, pixels: Mapping[int, int], stated: str) -> l
             )
         )
     return findings
+
+
+def _take_off(labels: LabelSet, index: int, stated: str, convention: Convention | None) -> str:
+    """How to make a class "no class"; the values of others must stay what they are."""
+    name = labels.names[index]
+    if convention is None:
+        return f"{stated}: remove {name!r}, and the annotations of it; what no annotation covers is ignored"
+    value = convention.lowest + index
+    if index == 0:
+        return f"{stated}: remove {name!r} from the names, and set offset: {value + 1} and ignore: {value}"
+    if index == len(labels) - 1:
+        return f"{stated}: remove {name!r} from the names, and set ignore: {value}"
+    return rewrite(f"(lambda a: np.where(a == {value}, 255, a))(np.asarray(Image.open(f)))", convention.pattern)

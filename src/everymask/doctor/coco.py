@@ -102,7 +102,7 @@ def examine_coco(storage: Storage, files: dict[str, str], *, panoptic: bool, pro
     return Examined(
         {split: len(document.images) for split, document in documents.items()},
         labels,
-        "'categories' of the JSON",
+        None,
         [item.entry for item in items] if panoptic else [],
         images,
         [Pair(item.entry, facts_of(look[0]), _labels_size(item, look[1])) for item, look in paired],
@@ -228,7 +228,7 @@ def _stuff(document: Document, items: Sequence[_Item]) -> list[Finding]:
         for category in document.categories
         if category.get("isthing") == 0
     }
-    if any("segments_info" in each for each in document.annotations):
+    if document.is_panoptic:
         counts = Counter((item.entry.name, segment.get("category_id")) for item in items for segment in item.segments)
     else:
         images = document.image_names()

@@ -39,8 +39,7 @@ def check_duplicates(looked: Looked) -> list[Finding]:
                 "error",
                 "the same image is in more than one split: figures on it say nothing about new images",
                 (" = ".join(f"{entry.split}: {entry.image}" for entry in entries) for entries in across),
-                "keep each in one split only, say remove from the split that is trained on: "
-                + _remove([_first_to_remove(entries) for entries in across]),
+                _part(across),
             )
         )
     if within:
@@ -54,6 +53,15 @@ def check_duplicates(looked: Looked) -> list[Finding]:
             )
         )
     return [*findings, *_near(looked)]
+
+
+def _part(groups: Sequence[Sequence[Entry]]) -> str:
+    """How to keep each image in one split."""
+    first = [_first_to_remove(entries) for entries in groups]
+    if any(len({entry.image for entry in entries}) < len(entries) for entries in groups):  # one file, in several lists
+        names = ", ".join(dict.fromkeys(entry.name for entry in first[:3])) + (", ..." if len(first) > 3 else "")
+        return f"keep each in the list of one split, say take off that of {first[0].split!r}: {names}"
+    return f"keep each in one split only, say remove from the split that is trained on: {_remove(first)}"
 
 
 def _first_to_remove(entries: Sequence[Entry]) -> Entry:

@@ -70,8 +70,8 @@ def _colours(coloured: Looked, convention: Convention) -> list[Finding]:
                 "labels-in-rgb",
                 "error",
                 "labels hold the class index three times, as red, green and blue",
-                (str(entry.labels) for entry, _ in repeated),
-                rewrite("np.asarray(Image.open(f).convert('RGB'))[..., 0]", convention.pattern),
+                _files(repeated),
+                rewrite("np.asarray(Image.open(f).convert('RGB'))[..., 0]", convention.pattern, _files(repeated)),
             )
         )
     if palette:
@@ -80,8 +80,8 @@ def _colours(coloured: Looked, convention: Convention) -> list[Finding]:
                 "labels-in-colour",
                 "error",
                 "labels hold the colours of the classes instead of their indices",
-                (str(entry.labels) for entry, _ in palette),
-                rewrite(_lookup(convention), convention.pattern),
+                _files(palette),
+                rewrite(_lookup(convention), convention.pattern, _files(palette)),
             )
         )
     if other:
@@ -91,12 +91,16 @@ def _colours(coloured: Looked, convention: Convention) -> list[Finding]:
                 "labels-in-colour",
                 "error",
                 f"labels hold colours ({number} different ones) instead of class indices",
-                (str(entry.labels) for entry, _ in other),
+                _files(other),
                 "save each colour as its class index, in a single-channel PNG; where the colours come from a palette "
                 "PNG, save np.asarray(Image.open(file)) of it before any convert('RGB')",
             )
         )
     return findings
+
+
+def _files(looked: Looked) -> list[str]:
+    return [str(entry.labels) for entry, _ in looked]
 
 
 def _same_channels(facts: LabelFacts) -> bool:
@@ -142,22 +146,22 @@ def _colours_as_grey(looked: Looked, convention: Convention) -> Finding | None:
         "colours-as-grey",
         "error",
         "labels hold the lightness of the classes' colours: colour-coded labels were read or saved as grey",
-        (str(entry.labels) for entry, _ in looked),
+        _files(looked),
         "export the labels again from the colour-coded files, each colour as its class index, not with convert('L')",
     )
 
 
 def _depth(looked: Looked, convention: Convention) -> list[Finding]:
     findings = []
-    scaled = [entry for entry, facts in looked if _scaled(facts)]
+    scaled = [pair for pair in looked if _scaled(pair[1])]
     if scaled:
         findings.append(
             finding(
                 "bit-depth",
                 "error",
                 "16-bit labels hold multiples of 257: 8-bit indices were scaled to 16 bits",
-                (str(entry.labels) for entry in scaled),
-                rewrite("np.asarray(Image.open(f)).astype(int) // 257", convention.pattern),
+                _files(scaled),
+                rewrite("np.asarray(Image.open(f)).astype(int) // 257", convention.pattern, _files(scaled)),
             )
         )
     narrow = [entry for entry, facts in looked if facts.mode in ("1", "L", "P")]

@@ -11,7 +11,7 @@ from everymask.datasets.storage import Storage
 from everymask.doctor.facts import ImageFacts, look_at_image
 from everymask.doctor.files import Pair
 from everymask.doctor.findings import Finding
-from everymask.doctor.listing import Entry
+from everymask.doctor.listing import Convention, Entry
 from everymask.errors import DataError
 from everymask.labels import LabelSet
 
@@ -25,12 +25,12 @@ Progress = Callable[[int, int], None]
 @dataclass(frozen=True, slots=True)
 class Examined:
     """``findings`` are those that only this format can have. ``problems``: names of files that cannot be read, and why.
-    ``pixels``: how many each class has. ``stated``: where the classes are listed.
+    ``pixels``: how many each class has. ``convention``: of pictures of class indices; None for COCO's JSON.
     """
 
     splits: dict[str, int]
     labels: LabelSet
-    stated: str
+    convention: Convention | None
     entries: Sequence[Entry]
     images: Sequence[tuple[Entry, ImageFacts]]
     pairs: Sequence[Pair]

@@ -121,7 +121,8 @@ def label_facts(pixels: LabelPixels) -> LabelFacts:
         most = np.sort(np.argsort(counts)[-MOST_VALUES:])
         values, counts = values[most], counts[most]
     channels = pixels.channels.shape[2]
-    between = max(border_steps(pixels.channels[..., each].astype(np.int32)) for each in range(channels))
+    small = np.int16 if pixels.channels.dtype == np.uint8 else np.int32  # differences are taken
+    between = max(border_steps(pixels.channels[..., each].astype(small)) for each in range(channels))
     size = Size(*pixels.values.shape)
     return LabelFacts(pixels.format, pixels.mode, size, channels, values, counts, between, speck_share(pixels.values))
 

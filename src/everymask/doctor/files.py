@@ -46,6 +46,17 @@ def check_partners(entries: Sequence[Entry]) -> list[Finding]:
                 "add images of the same name up to the suffix, or remove these labels: rm " + " ".join(without[:3]),
             )
         )
+    missing = [f"{entry.split}: {entry.name}" for entry in entries if not entry.image and not entry.labels]
+    if missing:
+        findings.append(
+            finding(
+                "listed-file-missing",
+                "error",
+                "the list of a split names images of which neither image nor labels are there",
+                missing,
+                "add the files, or take the names off the list",
+            )
+        )
     return findings
 
 

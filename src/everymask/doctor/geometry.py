@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from everymask.doctor.annotations import Document, Record
 from everymask.doctor.findings import Finding, finding
+from everymask.doctor.fixes import edit_json
 
 # Polygons are drawn by hand to fractions of a pixel, and end at the image's last edge or a little after it.
 OUTSIDE = 1.0
@@ -117,7 +118,10 @@ def _findings(
                 "error",
                 f"{member}: boxes are given as left, top, right, bottom; COCO's are left, top, width, height",
                 boxes,
-                f"{member}: for a in d['annotations']: x, y, r, b = a['bbox']; a['bbox'] = [x, y, r - x, b - y]",
+                edit_json(
+                    member,
+                    "[a.update(bbox=[x, y, r - x, b - y]) for a in d['annotations'] for x, y, r, b in [a['bbox']]]",
+                ),
             )
         )
     elif boxes:

@@ -45,7 +45,7 @@ def examine_index_maps(storage: Storage, listing: Listing, rule: InstanceRule | 
     return Examined(
         {split: len(of_split) for split, of_split in listing.splits.items()},
         listing.convention.labels,
-        listing.convention.editable or "the list of classes",
+        listing.convention,
         entries,
         images,
         [Pair(entry, facts_of(look[0]), _size(facts_of(look[1]))) for entry, look in paired],

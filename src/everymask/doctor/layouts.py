@@ -26,8 +26,8 @@ Files = dict[str, dict[str, str]]
 class Layout:
     """Regular expressions for whole paths, with the groups ``name`` and, where there are splits, ``split``.
 
-    ``labels``: of several kinds the first that is there counts. ``pattern``: label files, for a shell. ``lists``: of
-    files that name the images of a split, where a split is no folder.
+    ``labels``: of several kinds the first that is there counts. ``pattern``: each kind's files, for Python's glob.
+    ``lists``: of files that name the images of a split, where a split is no folder.
     """
 
     images: str
@@ -41,13 +41,13 @@ LAYOUTS: Mapping[str, Layout] = {
     "ade20k": Layout(
         rf"images/(?P<split>training|validation)/{_FILE}",
         (rf"annotations/(?P<split>training|validation)/{_FILE}",),
-        ("annotations/*/*.png",),
+        ("annotations/**/*.png",),
         rf"annotations_instance/(?P<split>training|validation)/{_FILE}",
     ),
     "cityscapes": Layout(
         r"leftImg8bit/(?P<split>[^/]+)/(?P<name>.+)_leftImg8bit\.[^./]+",
         tuple(rf"gtFine/(?P<split>[^/]+)/(?P<name>.+)_gtFine_{kind}\.[^./]+" for kind in ("labelIds", "labelTrainIds")),
-        ("gtFine/*/*/*_labelIds.png", "gtFine/*/*/*_labelTrainIds.png"),
+        ("gtFine/**/*_labelIds.png", "gtFine/**/*_labelTrainIds.png"),
         r"gtFine/(?P<split>[^/]+)/(?P<name>.+)_gtFine_instanceIds\.[^./]+",
     ),
     "mapillary-vistas": Layout(
@@ -80,7 +80,7 @@ LAYOUTS: Mapping[str, Layout] = {
     "folder": Layout(
         rf"images/(?:(?P<split>[^/]+)/)?{_FILE}",
         (rf"labels/(?:(?P<split>[^/]+)/)?{_FILE}",),
-        ("labels/*.png labels/*/*.png",),
+        ("labels/**/*.png",),
         rf"instances/(?:(?P<split>[^/]+)/)?{_FILE}",
     ),
 }
@@ -148,7 +148,7 @@ def read_convention(storage: Storage, format: str) -> Convention:
 
 
 def _labels(storage: Storage, layout: Layout) -> tuple[str, str]:
-    """The expression and the shell pattern of the first kind of label pictures that is there."""
+    """The expression and the glob pattern of the first kind of label pictures that is there."""
     for labels, pattern in zip(layout.labels, layout.pattern, strict=True):
         if _files(storage, labels):
             return labels, pattern

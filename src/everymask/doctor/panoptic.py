@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from everymask.doctor.annotations import Record
 from everymask.doctor.facts import LabelFacts, label_facts, label_pixels
 from everymask.doctor.findings import Finding, finding
+from everymask.doctor.fixes import rewrite
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +88,7 @@ def check_panoptic(looked: Sequence[tuple[str, PanopticFacts]], member: str) -> 
                 "error",
                 "panoptic PNGs hold ids with red and blue exchanged, as OpenCV writes an RGB array",
                 swapped,
-                'python -c "import sys, cv2; [cv2.imwrite(f, cv2.imread(f)[..., ::-1]) for f in sys.argv[1:]]" FILES, '
-                "or write with cv2.cvtColor(ids, cv2.COLOR_RGB2BGR)",
+                rewrite("np.asarray(Image.open(f))[..., ::-1]", only=swapped),
             )
         )
     if cut_off:
@@ -108,7 +108,10 @@ def check_panoptic(looked: Sequence[tuple[str, PanopticFacts]], member: str) -> 
                 "error",
                 "panoptic PNGs are single-channel, their ids have to be colours: R + 256 G + 65536 B",
                 grey,
-                "write the ids as RGB: np.stack([ids % 256, ids // 256 % 256, ids // 65536], axis=-1).astype('uint8')",
+                rewrite(
+                    "(lambda a: np.stack([a % 256, a // 256, 0 * a], axis=-1))(np.asarray(Image.open(f)).astype(int))",
+                    only=grey,
+                ),
             )
         )
     if unlisted:
