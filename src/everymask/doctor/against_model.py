@@ -106,7 +106,7 @@ def compare_predictions(confusion: NDArray[np.int64], model: LabelSet, data: Lab
             )
         ]
     partner = _assign(iou)
-    chosen = np.array([partner.get(int(each), -1) for each in present])
+    chosen = np.array([partner.get(int(each), -1) for each in present], np.int64)
     permuted = _mean(iou, present, chosen)
     if permuted < max(LEAST_IOU, TIMES_BETTER * as_is):
         return []
