@@ -4,15 +4,18 @@ The losses are the focal loss (Lin et al. 2017, equation 5) and dice (Milletari 
 line and 1 added to both sides).
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
+from torch.autograd.function import once_differentiable
 
 from everymask.training.targets import Targets
 
 ALPHA = 0.25  # of the focal loss: what pixels inside count; those outside count 1 - ALPHA. Its exponent gamma is 2.
-PIXELS_AT_ONCE = 2**22  # of all masks of a chunk, at the image's size: some 200 MB for the backward pass
+PIXELS_AT_ONCE = 2**20  # of all masks of a chunk, at the image's size: some 50 MB
 
 
 def dense_mask_costs(mask_logits: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
@@ -44,25 +47,60 @@ def dense_mask_costs(mask_logits: Tensor, targets: Targets) -> tuple[Tensor, Ten
 def dense_mask_losses(mask_logits: Tensor, targets: Targets, segments: Tensor) -> tuple[Tensor, Tensor]:
     """Focal loss and dice loss of masks (M, h, w) with ``segments`` (M,), compared at the id map's size: two scalars.
 
-    The focal loss is averaged over pixels, and both are summed over masks. Masks are resized a chunk at a time, and
-    again in the backward pass, so that memory beyond the arguments' does not grow with M.
+    The focal loss is averaged over pixels, and both are summed over masks. Masks are resized (bilinear) a chunk at a
+    time, so that memory beyond some copies of the arguments does not grow with M.
     """
-    pixels = targets.id_map.numel()
-    at_once = max(1, PIXELS_AT_ONCE // pixels)
-    focal = dice = torch.zeros((), device=mask_logits.device)
-    for logits, wanted in zip(mask_logits.split(at_once), segments.split(at_once), strict=True):
-        parts = checkpoint(_chunk_losses, logits, targets.id_map, wanted, use_reentrant=False, preserve_rng_state=False)
-        focal, dice = focal + parts[0], dice + parts[1]
-    return focal / pixels, dice
+    compare: Callable[..., tuple[Tensor, Tensor]] = _DenseLosses.apply
+    focal, dice = compare(mask_logits.float(), targets.id_map, segments)
+    return focal / targets.id_map.numel(), dice
 
 
-def _chunk_losses(mask_logits: Tensor, id_map: Tensor, segments: Tensor) -> tuple[Tensor, Tensor]:
-    """Sums of the focal loss and the dice loss of masks (K, h, w) with ``segments`` (K,): two scalars."""
-    resized = F.interpolate(mask_logits[:, None].float(), size=id_map.shape, mode="bilinear", align_corners=False)
-    logits = resized.flatten(1)  # (K, H W)
-    truth = (id_map.flatten() == segments[:, None]).float()
+class _DenseLosses(torch.autograd.Function):
+    """Sums of the focal and of the dice loss, whose gradients are made together with them.
+
+    Left to autograd, either every resized mask would be remembered or all be made a second time.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, mask_logits: Tensor, id_map: Tensor, segments: Tensor) -> tuple[Tensor, Tensor]:
+        gradients = torch.empty_like(mask_logits), torch.empty_like(mask_logits)
+        sums = [mask_logits.new_zeros(()), mask_logits.new_zeros(())]
+        at_once = max(1, PIXELS_AT_ONCE // id_map.numel())
+        for start in range(0, len(mask_logits), at_once):
+            chunk = slice(start, start + at_once)
+            truth = (id_map == segments[chunk, None, None]).float()  # (K, H, W)
+            with torch.enable_grad():
+                small = mask_logits[chunk, None].detach().requires_grad_()  # (K, 1, h, w)
+                resized = F.interpolate(small, size=id_map.shape, mode="bilinear", align_corners=False)
+            logits = resized.detach()[:, 0]
+            for index, compare in enumerate((_focal_loss, _dice_loss)):
+                loss, slope = compare(logits, truth)
+                sums[index] += loss
+                [gradient] = torch.autograd.grad(resized, small, slope[:, None], retain_graph=True)
+                gradients[index][chunk] = gradient[:, 0]
+        ctx.save_for_backward(*gradients)
+        return sums[0], sums[1]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, focal: Tensor, dice: Tensor) -> tuple[Tensor, None, None]:
+        focal_gradient, dice_gradient = ctx.saved_tensors
+        return focal * focal_gradient + dice * dice_gradient, None, None
+
+
+def _focal_loss(logits: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    """The sum over masks (K, H, W) and pixels, and its derivative by each logit."""
     masks = logits.sigmoid()
+    missed = truth - masks
     cross_entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
-    focal = (1 - ALPHA + (2 * ALPHA - 1) * truth) * (truth - masks) ** 2 * cross_entropy
-    dice = 1 - (2 * (masks * truth).sum(1) + 1) / (masks.sum(1) + truth.sum(1) + 1)
-    return focal.sum(), dice.sum()
+    weighted = (1 - ALPHA + (2 * ALPHA - 1) * truth) * missed
+    loss = (weighted * missed * cross_entropy).sum()
+    return loss, -weighted * (2 * masks * (1 - masks) * cross_entropy + missed**2)
+
+
+def _dice_loss(logits: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    """The sum over masks (K, H, W), and its derivative by each logit."""
+    masks = logits.sigmoid()
+    above = 2 * (masks * truth).sum((1, 2), keepdim=True) + 1
+    below = (masks.sum((1, 2)) + truth.sum((1, 2)))[:, None, None] + 1
+    return (1 - above / below).sum(), masks * (1 - masks) * (above / below - 2 * truth) / below
