@@ -19,7 +19,7 @@ from clean_sets import (
     save,
     save_photograph,
 )
-from faults import cured, only_alarm, run
+from faults import cured, note, only_alarm, run
 from PIL import Image
 
 from everymask.doctor import check
@@ -56,15 +56,18 @@ def test_degenerate_polygons(tmp_path, points):
     instances(tmp_path, polygon(points))
     found = only_alarm(tmp_path)
     assert (found.kind, found.severity, found.where) == ("degenerate-polygon", "error", ("annotation 11 of a.jpg",))
-    edit(tmp_path / INSTANCES, lambda document: document["annotations"].pop(0))
+    run(found.fix, tmp_path)
     assert cured(tmp_path)
 
 
 def test_polygons_that_leave_the_image(tmp_path):
-    instances(tmp_path, polygon([30.0, 4.0, 80.0, 4.0, 30.0, 24.0], [30, 4, 50, 20]))
+    instances(tmp_path, polygon([30.0, 4.0, 80.0, 4.0, 30.0, 24.0], [30, 4, 34, 20]))
     found = only_alarm(tmp_path)
     assert (found.kind, found.severity, found.where) == ("polygon-outside", "error", ("annotation 11 of a.jpg",))
-    assert "cut them at 0 and at the image's width and height" in found.fix
+    run(found.fix.partition(" cuts them; ")[0], tmp_path)
+    assert cured(tmp_path)
+    first = json.loads((tmp_path / INSTANCES).read_text())["annotations"][0]
+    assert first["segmentation"] == [[30.0, 4.0, 64, 4.0, 30.0, 24.0]]
 
 
 def test_a_polygon_up_to_the_last_edge_is_right(tmp_path):
@@ -76,7 +79,9 @@ def test_polygons_as_shares_of_the_image(tmp_path):
     instances(tmp_path, polygon([0.1, 0.1, 0.9, 0.1, 0.5, 0.8]))
     found = only_alarm(tmp_path)
     assert (found.kind, found.count) == ("normalised-polygon", 1)
-    assert "multiply x by the image's width" in found.fix
+    run(found.fix, tmp_path)
+    first = json.loads((tmp_path / INSTANCES).read_text())["annotations"][0]
+    assert first["segmentation"] == [pytest.approx([6.4, 4.8, 57.6, 4.8, 32.0, 38.4])]
 
 
 def test_runs_of_another_size(tmp_path):
@@ -356,3 +361,17 @@ def test_unlabelled_as_a_category(tmp_path):
         edit(tmp_path / f"annotations/panoptic_{split}.json", change)
     found = only_alarm(tmp_path)
     assert (found.kind, found.severity, found.where) == ("unlabelled-as-class", "warning", ("unlabeled",))
+
+
+def test_splits_whose_classes_differ(tmp_path):
+    instances(tmp_path, lambda document: document["categories"][1].update(name="dog"))
+    found = only_alarm(tmp_path)
+    assert (found.kind, found.severity, found.count) == ("splits-differ-in-classes", "error", 1)
+    assert "2 is 'dog', in annotations/instances_train2017.json 'car'" in found.where[0]
+
+
+def test_images_that_no_json_lists_are_noted(tmp_path):
+    coco_instances(tmp_path)
+    save_photograph(tmp_path / "val2017/more.jpg", 77)
+    found = note(tmp_path, "image-without-annotations")
+    assert found.where == ("val2017/more.jpg",)

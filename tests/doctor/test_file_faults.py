@@ -12,6 +12,7 @@ from PIL import Image
 
 from everymask.doctor import check
 from everymask.doctor.duplicates import near_pairs
+from everymask.images import read_image
 from everymask.images.decode import ORIENTATION_TAG
 
 
@@ -105,7 +106,27 @@ def test_images_that_exif_turns_without_their_labels(tmp_path):
     found = only_alarm(tmp_path)
     assert (found.kind, found.severity, found.count) == ("exif-rotation", "error", 2)
     assert found.where[0] == "labels/train/a.png: labels 64 x 48, image 48 x 64"
-    assert "exiftool -Orientation=" in found.fix
+    run(found.fix, tmp_path)
+    assert cured(tmp_path)
+
+
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+def test_labels_are_turned_as_their_images(tmp_path, orientation):
+    """Labels that were the image itself are so after the fix."""
+    folder(tmp_path)
+    save(tmp_path / "images/train/a.png", np.repeat(load(tmp_path / "labels/train/a.png")[..., None], 3, axis=2))
+    (tmp_path / "images/train/a.jpg").unlink()
+    turned_by_exif(tmp_path / "images/train/a.png", orientation)
+    run(only_alarm(tmp_path).fix, tmp_path)
+    assert np.array_equal(read_image(tmp_path / "images/train/a.png")[..., 0], load(tmp_path / "labels/train/a.png"))
+
+
+def test_annotations_of_images_that_exif_turns(tmp_path):
+    coco_panoptic(tmp_path)
+    turned_by_exif(tmp_path / "val2017/a.jpg", 6)
+    found = only_alarm(tmp_path)
+    assert (found.kind, found.count) == ("exif-rotation", 1)
+    assert found.fix == "exiftool -overwrite_original -Orientation= val2017/a.jpg"
 
 
 def test_labels_that_were_turned_too_are_right(tmp_path):

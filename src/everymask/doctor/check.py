@@ -54,7 +54,9 @@ def check(
     else:
         files = annotation_files(storage, split, panoptic=name == "coco-panoptic")
         try:
-            examined = examine_coco(storage, files, panoptic=name == "coco-panoptic", progress=progress)
+            examined = examine_coco(
+                storage, files, panoptic=name == "coco-panoptic", complete=split is None, progress=progress
+            )
         except DataError as error:
             return Report(storage.where(), name, {}, (_refusal("bad-json", "JSON of annotations", [str(error)]),))
     findings = _shared(examined)
@@ -70,7 +72,7 @@ def _shared(examined: Examined) -> list[Finding]:
     return [
         *check_readable(examined.problems),
         *check_partners(examined.entries),
-        *check_sizes(examined.pairs),
+        *check_sizes(examined.pairs, maps=examined.convention is not None),
         *examined.findings,
         *check_duplicates(examined.images),
         *check_classes(examined.labels, examined.pixels, examined.convention),

@@ -40,6 +40,7 @@ class _Item:
 
 Look = tuple[ImageFacts | str | None, PanopticFacts | str | None]
 
+_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
 _OTHER_KINDS = ("caption", "keypoint", "panoptic", "stuff", "image_info", "unlabeled", "semantic")
 
 
@@ -67,8 +68,12 @@ def annotation_files(storage: Storage, split: str | None, *, panoptic: bool) -> 
     return full
 
 
-def examine_coco(storage: Storage, files: dict[str, str], *, panoptic: bool, progress: Progress) -> Examined:
+def examine_coco(
+    storage: Storage, files: dict[str, str], *, panoptic: bool, complete: bool, progress: Progress
+) -> Examined:
     """Looks at every image and PNG of the annotation files of a data set, given by their splits.
+
+    ``complete``: the files are all there are, so that an image they do not list is not annotated.
 
     Raises DataError where a file is no JSON of this format.
     """
@@ -81,6 +86,8 @@ def examine_coco(storage: Storage, files: dict[str, str], *, panoptic: bool, pro
     findings: list[Finding] = []
     pixels: Counter[int] = Counter()
     labels = LabelSet((), (), ())
+    if not any(_repeated(document) for document in documents.values()):
+        findings += _differing_categories(list(documents.values()))
     for split, document in documents.items():
         findings += check_annotations(document)
         if panoptic:
@@ -111,7 +118,11 @@ def examine_coco(storage: Storage, files: dict[str, str], *, panoptic: bool, pro
             *problems_of((item.entry.labels, look[1]) for item, look in paired),
         ],
         pixels,
-        [*findings, *(_stated_sizes(paired) if panoptic else _missing_images(items))],
+        [
+            *findings,
+            *(_stated_sizes(paired) if panoptic else _missing_images(items)),
+            *(_unlisted_images(storage, items) if complete else []),
+        ],
     )
 
 
@@ -164,6 +175,50 @@ def _labels_size(item: _Item, png: PanopticFacts | str | None) -> Size | None:
 def _repeated(document: Document) -> bool:
     ids = [category.get("id") for category in document.categories]
     return len(set(ids)) < len(ids)
+
+
+def _differing_categories(documents: Sequence[Document]) -> list[Finding]:
+    """Splits whose ids stand for different classes."""
+    first, *others = [{each.get("id"): str(each.get("name")) for each in document.categories} for document in documents]
+    where = [
+        f"{document.member}: {id_} is {categories.get(id_)!r}, in {documents[0].member} {first.get(id_)!r}"
+        for document, categories in zip(documents[1:], others, strict=True)
+        for id_ in sorted(first.keys() | categories.keys(), key=str)
+        if first.get(id_) != categories.get(id_)
+    ]
+    if not where:
+        return []
+    return [
+        finding(
+            "splits-differ-in-classes",
+            "error",
+            "the 'categories' of splits differ: the same class index means different classes",
+            where,
+            f"write the 'categories' of {documents[0].member} into all files, and renumber 'category_id' to fit",
+        )
+    ]
+
+
+def _unlisted_images(storage: Storage, items: Sequence[_Item]) -> list[Finding]:
+    """Images beside those that the JSON lists."""
+    listed = {item.entry.image for item in items}
+    folders = {posixpath.dirname(member) for member in listed if member}
+    extra = [
+        name
+        for name in storage.names
+        if posixpath.dirname(name) in folders and name not in listed and name.lower().endswith(_IMAGE_SUFFIXES)
+    ]
+    if not extra:
+        return []
+    return [
+        finding(
+            "image-without-annotations",
+            "note",
+            "images lie beside those that the JSON lists, and nothing is said about them",
+            extra,
+            "annotate them, or leave them: they are not used",
+        )
+    ]
 
 
 def _missing_images(items: Sequence[_Item]) -> list[Finding]:

@@ -1,15 +1,22 @@
 """Files: missing, empty, damaged, and pictures whose sizes do not fit."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from everymask.doctor.facts import EMPTY, ImageFacts
 from everymask.doctor.findings import Finding, finding
+from everymask.doctor.fixes import MOST_FILES, rewrite
 from everymask.doctor.listing import Entry
 from everymask.geometry import Size
 
-TURNED = range(5, 9)
-"""EXIF orientations that exchange width and height."""
+_UPRIGHT = {
+    5: "np.asarray(Image.open(f)).T",
+    6: "np.rot90(np.asarray(Image.open(f)), -1)",
+    7: "np.rot90(np.asarray(Image.open(f)), 2).T",
+    8: "np.rot90(np.asarray(Image.open(f)))",
+}
+"""For EXIF orientations that exchange width and height: a label file upright."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +89,12 @@ def check_readable(problems: Sequence[tuple[str, str]]) -> list[Finding]:
     return findings
 
 
-def check_sizes(pairs: Sequence[Pair]) -> list[Finding]:
-    """Labels of another size than their image, and images that EXIF turns without their labels."""
-    unturned: list[str] = []
+def check_sizes(pairs: Sequence[Pair], *, maps: bool) -> list[Finding]:
+    """Labels of another size than their image, and images that EXIF turns without their labels.
+
+    ``maps``: labels are pictures of class indices, which can be turned; otherwise JSON goes with them.
+    """
+    unturned: list[tuple[str, Pair]] = []
     resized: list[str] = []
     other: list[str] = []
     undecided: list[str] = []
@@ -94,10 +104,10 @@ def check_sizes(pairs: Sequence[Pair]) -> list[Finding]:
             continue
         name = f"{pair.entry.labels or pair.entry.name}: labels {_text(labels)}, image {_text(image.size)}"
         if labels == image.size:
-            if image.orientation != 1 and image.size == image.stored and image.orientation not in (2, 5):
+            if image.orientation in (2, 3, 4):
                 undecided.append(f"{pair.entry.image}: orientation {image.orientation}")
-        elif image.orientation in TURNED and labels == image.stored:
-            unturned.append(name)
+        elif image.orientation in _UPRIGHT and labels == image.stored:
+            unturned.append((name, pair))
         elif _same_shape(labels, image.size):
             resized.append(name)
         else:
@@ -109,9 +119,8 @@ def check_sizes(pairs: Sequence[Pair]) -> list[Finding]:
                 "exif-rotation",
                 "error",
                 "images carry an EXIF orientation that turns them upright, and their labels were not turned",
-                unturned,
-                "turn the pixels and remove the tag, so that images lie as their labels do: exiftool -Orientation= "
-                "FILES where the labels are right as they are, or turn the labels as ImageOps.exif_transpose does",
+                (name for name, _ in unturned),
+                _turn([pair for _, pair in unturned]) if maps else _drop_tag([pair for _, pair in unturned]),
             )
         )
     if resized:
@@ -155,3 +164,19 @@ def _same_shape(one: Size, other: Size) -> bool:
     """Whether one is the other resized, up to rounding to whole pixels."""
     scale = one.height / other.height
     return abs(other.width * scale - one.width) <= max(1.0, scale)
+
+
+def _turn(pairs: Sequence[Pair]) -> str:
+    """How to turn label files as EXIF turns their images."""
+    commands = []
+    for orientation, expression in _UPRIGHT.items():
+        only = [str(pair.entry.labels) for pair in pairs if pair.image and pair.image.orientation == orientation]
+        if only:
+            commands.append(rewrite(expression, only=only))
+    return "; ".join(commands)
+
+
+def _drop_tag(pairs: Sequence[Pair]) -> str:
+    """How to leave images as they are stored, where annotations fit that."""
+    files = shlex.join(str(pair.entry.image) for pair in pairs[:MOST_FILES])
+    return f"exiftool -overwrite_original -Orientation= {files}"

@@ -60,6 +60,23 @@ def check_geometry(document: Document) -> list[Finding]:
     return _findings(document.member, degenerate, outside, normalised, runs, boxes, corners)
 
 
+# Parts of the programs that fixes run. The shoelace formula tells which polygons have an area.
+_SIZES = "sizes = {i['id']: (i['width'], i['height']) for i in d['images']}"
+_KEEP_SOUND = (
+    "[a.update(segmentation=[p for p in a['segmentation'] if len(p) > 5 and len(p) % 2 == 0 and "
+    "sum(p[i - 2] * p[i + 1] - p[i] * p[i - 1] for i in range(0, len(p), 2))]) "
+    "for a in d['annotations'] if isinstance(a['segmentation'], list)]"
+)
+
+
+def _each_number(expression: str) -> str:
+    """A statement that replaces each number ``v`` of each polygon ``p``, its ``i``-th; ``s`` is (width, height)."""
+    return (
+        f"[a.update(segmentation=[[{expression} for i, v in enumerate(p)] for p in a['segmentation']]) "
+        "for a in d['annotations'] for s in [sizes[a['image_id']]] if isinstance(a['segmentation'], list)]"
+    )
+
+
 def _findings(
     member: str,
     degenerate: list[str],
@@ -77,7 +94,9 @@ def _findings(
                 "error",
                 f"{member}: polygons have fewer than three points, an odd number of coordinates, or no area",
                 degenerate,
-                f"{member}: remove these polygons, and annotations without any other",
+                edit_json(
+                    member, f"{_KEEP_SOUND}; d.update(annotations=[a for a in d['annotations'] if a['segmentation']])"
+                ),
             )
         )
     if normalised:
@@ -87,7 +106,10 @@ def _findings(
                 "error",
                 f"{member}: all coordinates of a polygon lie in 0..1: they are shares of the image, not pixels",
                 normalised,
-                f"{member}: multiply x by the image's width and y by its height",
+                edit_json(
+                    member,
+                    f"{_SIZES}; {_each_number('v * s[i % 2] if max(p) <= 1 else v')}",
+                ),
             )
         )
     if outside:
@@ -97,8 +119,8 @@ def _findings(
                 "error",
                 f"{member}: polygons leave their image",
                 outside,
-                f"{member}: cut them at 0 and at the image's width and height; where all are affected, width and "
-                "height are exchanged or the images were resized without their annotations",
+                edit_json(member, f"{_SIZES}; {_each_number('min(max(v, 0), s[i % 2])')}")
+                + " cuts them; where all are affected, width and height are exchanged, or the images were resized",
             )
         )
     if runs:
