@@ -9,7 +9,7 @@ import torch
 from everymask.checkpoints.families import FAMILIES
 from everymask.errors import CheckpointError, OptionError
 from everymask.labels import LabelSet
-from everymask.training.adaptation import CLASS_HEADS, adapt, from_config, knows_classes
+from everymask.training.adaptation import CLASS_HEADS, adapt, knows_classes, untrained
 from small_models import DEPTH_ANYTHING, DEPTH_PROCESSOR, NO_LABELS, save_small
 from trainable import CONFIGS, LABELS, PROCESSORS, SOURCE_LABELS, source
 
@@ -128,7 +128,7 @@ def test_a_config_alone_starts_from_random_weights(family: str, tmp_path: Path) 
     file = tmp_path / "tiny.json"
     file.write_text(json.dumps({**CONFIGS[family], "id2label": {"0": "whatever"}}))
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(PROCESSORS[family]))
-    first, other = (from_config(file, LABELS, "semantic", seed) for seed in (0, 1))
+    first, other = (adapt(untrained(file), LABELS, "semantic", seed, from_scratch=True) for seed in (0, 1))
     assert first.labels == LABELS
     assert first.license is None
     for key, tensor in first.network.state_dict().items():
@@ -139,10 +139,18 @@ def test_a_config_alone_starts_from_random_weights(family: str, tmp_path: Path) 
     assert not any(torch.equal(states[0][key], states[1][key]) for key in random)
 
 
+def test_from_scratch_nothing_of_a_checkpoint_is_kept(tmp_path: Path) -> None:
+    start = source(tmp_path, "segformer")
+    again = adapt(start, SOURCE_LABELS, "semantic", seed=1, from_scratch=True)
+    assert again.license is None
+    key = "decoder.projections.0.weight"
+    assert not torch.equal(again.network.state_dict()[key], start.network.state_dict()[key])
+
+
 def test_without_a_preprocessor_the_family_says_how_images_are_prepared(tmp_path: Path) -> None:
     file = tmp_path / "config.json"
     file.write_text(json.dumps(CONFIGS["segformer"]))
-    start = from_config(tmp_path, LABELS, "semantic", seed=0)
+    start = untrained(tmp_path)
     assert start.preprocessor == {"image_processor_type": "SegformerImageProcessor"}
     assert start.preprocessing.mean == (0.485, 0.456, 0.406)
 
@@ -151,4 +159,4 @@ def test_a_config_of_another_kind_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "config.json"
     file.write_text(json.dumps({"model_type": "bert"}))
     with pytest.raises(CheckpointError, match='is of model_type "bert"; supported are beit'):
-        from_config(file, LABELS, "semantic", seed=0)
+        untrained(file)

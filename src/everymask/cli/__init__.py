@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import typer
 
-from everymask.cli import check, demo, evaluate, models, segment
+from everymask.cli import check, demo, evaluate, models, segment, train
 from everymask.errors import EverymaskError, OptionError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app.command()(demo.demo)
 app.command()(models.models)
 app.command()(evaluate.evaluate)
 app.command()(check.check)
+app.command()(train.train)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

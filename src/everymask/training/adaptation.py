@@ -13,9 +13,10 @@ from everymask.checkpoints.families import FAMILIES
 from everymask.checkpoints.files import CONFIG, PREPROCESSOR, read_json
 from everymask.checkpoints.layouts import eomt
 from everymask.checkpoints.load import Checkpoint
+from everymask.checkpoints.strict import no_random_initialisation
 from everymask.checkpoints.task_tokens import read_task_tokens
 from everymask.errors import CheckpointError, OptionError
-from everymask.labels import LabelSet
+from everymask.labels import LabelSet, canonical_names
 from everymask.networks.oneformer import OneFormer
 from everymask.preprocessing import Preprocessing
 from everymask.segmentation import TASKS, Task
@@ -56,42 +57,45 @@ PROCESSORS: Mapping[str, str] = {
 """The processor, with its own defaults, that a config without a preprocessor_config.json gets."""
 
 
-def adapt(checkpoint: Checkpoint, labels: LabelSet, task: Task, seed: int) -> Checkpoint:
+def adapt(checkpoint: Checkpoint, labels: LabelSet, task: Task, seed: int, *, from_scratch: bool = False) -> Checkpoint:
     """The checkpoint with the data's classes, ready to be trained for ``task``; the network is a new one.
 
     A model that knows all classes of the data by their names keeps what it knows of them, in the data's order.
     Otherwise its class head starts afresh, from ``seed``, as the published code starts it. All else is kept; only what
-    training needs besides and no file on the Hub holds (OneFormer's text mapper) starts afresh, too.
+    training needs besides and no file on the Hub holds (OneFormer's text mapper) starts afresh, too. ``from_scratch``
+    keeps no weights at all, and with them goes their licence.
     Raises OptionError for a task that the family cannot do.
     """
     _check_task(checkpoint.config, task, checkpoint.name)
-    labels = _labels_for(labels, task)
+    if task == "depth":
+        labels = LabelSet((), (), ())
     network = _fresh_network(checkpoint.config, len(labels), seed)
-    heads = _head_tensors(network, checkpoint.config)
-    state = checkpoint.network.state_dict()
-    rows = _rows(checkpoint.labels, labels)
-    kept = {key: tensor for key, tensor in state.items() if key not in heads}
-    if rows is not None:
-        kept |= {key: _chosen_rows(state[key], rows, len(checkpoint.labels)) for key in heads}
-    network.load_state_dict(kept, strict=False)
+    if not from_scratch:
+        heads = _head_tensors(network, checkpoint.config)
+        state = checkpoint.network.state_dict()
+        kept = {key: tensor for key, tensor in state.items() if key not in heads}
+        rows = _rows(checkpoint.labels, labels)
+        if rows is not None:
+            kept |= {key: _chosen_rows(state[key], rows, len(checkpoint.labels)) for key in heads}
+        network.load_state_dict(kept, strict=False)
     return replace(
         checkpoint,
         network=network,
         labels=labels,
         tasks=trained_tasks(task),
+        license=None if from_scratch else checkpoint.license,
         config=_config(checkpoint.config),
         preprocessor=_preprocessor(checkpoint.preprocessor, labels),
         published_size=None,
     )
 
 
-def from_config(path: Path, labels: LabelSet, task: Task, seed: int) -> Checkpoint:
-    """A network without any training, as a config.json describes it, with the data's classes.
+def untrained(path: Path) -> Checkpoint:
+    """What a config.json describes, for ``adapt`` to start from scratch: the weights of its network mean nothing.
 
-    ``path``: a config.json of any name, or a folder with one; the names of classes in it do not matter. The
-    preprocessor_config.json beside it says how images are resized and normalised; without one it is as the processor of
-    the family does by default. Raises CheckpointError for a config that cannot be read or built, OptionError for a task
-    that the family cannot do.
+    ``path``: a config.json of any name, or a folder with one. The preprocessor_config.json beside it says how images
+    are resized and normalised; without one it is as the processor of the family does by default. Raises CheckpointError
+    for a config that cannot be read or built.
     """
     file = path / CONFIG if path.is_dir() else path
     config = read_config(file.parent, read_json(file))
@@ -99,28 +103,28 @@ def from_config(path: Path, labels: LabelSet, task: Task, seed: int) -> Checkpoi
         raise CheckpointError(
             f'{file} is of model_type "{config.model_type}"; supported are {", ".join(sorted(FAMILIES))}'
         )
-    _check_task(config.content, task, str(path))
-    labels = _labels_for(labels, task)
-    family, tasks = FAMILIES[config.model_type], trained_tasks(task)
+    family = FAMILIES[config.model_type]
+    tasks, names = family.tasks(config.content), config.names
     beside = file.parent / PREPROCESSOR
     preprocessor: Mapping[str, Any] | None = read_json(beside) if beside.exists() else None
-    preprocessor = preprocessor or family.preprocessor(config.content, tasks)
+    preprocessor = preprocessor or family.preprocessor(config.content, config.statement.tasks)
     preprocessor = preprocessor or {"image_processor_type": PROCESSORS[config.model_type]}
-    network = _fresh_network(config.content, len(labels), seed)
+    with no_random_initialisation():
+        network, _ = family.build(config.content, max(len(names), 1))
     return Checkpoint(
         name=str(path),
         folder=file.parent,
         network=network,
-        labels=labels,
+        labels=LabelSet(names, (True,) * len(names), (None,) * len(names)),
         preprocessing=Preprocessing.from_config(preprocessor),
-        tasks=tasks,
+        tasks=config.statement.tasks or tasks,
         license=None,
         task_tokens=read_task_tokens(file.parent, network.task_length) if isinstance(network, OneFormer) else None,
         depth_kind=family.depth_kind(config.content),
         description=family.description(config.content),
         scores_at_mask_size=family.scores_at_mask_size,
-        config=_config(config.content),
-        preprocessor=_preprocessor(preprocessor, labels),
+        config=config.content,
+        preprocessor=preprocessor,
     )
 
 
@@ -138,10 +142,6 @@ def _check_task(config: Mapping[str, Any], task: Task, name: str) -> None:
     possible = FAMILIES[config["model_type"]].tasks(config)
     if task not in possible:
         raise OptionError(f"{name} cannot be trained for the task {task!r}: choose {' or '.join(possible)}")
-
-
-def _labels_for(labels: LabelSet, task: Task) -> LabelSet:
-    return LabelSet((), (), ()) if task == "depth" else labels
 
 
 def _fresh_network(config: Mapping[str, Any], num_labels: int, seed: int) -> nn.Module:
@@ -167,8 +167,9 @@ def _head_tensors(network: nn.Module, config: Mapping[str, Any]) -> set[str]:
 
 def _rows(known: LabelSet, wanted: LabelSet) -> list[int] | None:
     """Where the classes ``wanted`` are among those that are ``known``, by name; None where one is not, or is twice."""
-    places = {known.names[index].casefold(): index for index in known.classes}
-    names = [name.casefold() for name in wanted.names]
+    known_names = canonical_names(known.names)
+    places = {known_names[index].casefold(): index for index in known.classes}
+    names = [name.casefold() for name in canonical_names(wanted.names)]
     if len(places) < len(known.classes) or len(set(names)) < len(names) or not set(names) <= places.keys():
         return None
     return [places[name] for name in names]

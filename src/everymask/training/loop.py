@@ -141,7 +141,9 @@ class Run:
         job, network = self.job, self.result_network
         figures: dict[str, float] = {}
         if job.validation is not None:
-            given = job.checkpoint, network, job.validation, job.task, self.trainer.fabric.device
+            # Where instances are connected parts of class maps, there is nothing but classes to hold them to.
+            task = job.task if job.task in job.validation.tasks else job.validation.tasks[0]
+            given = job.checkpoint, network, job.validation, task, self.trainer.fabric.device
             figures = validate(*given)
             log.validation(self.step, figures)
             for name, pixels in pictures(*given):
