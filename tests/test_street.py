@@ -15,8 +15,7 @@ from transformers.models.mask2former.image_processing_pil_mask2former import Mas
 
 from everymask import Segmentation, Segmenter, load
 from everymask.checkpoints.find import BUNDLED
-from everymask.datasets.class_maps import ignored_values, list_class_maps, read_class_map
-from everymask.geometry import Size
+from everymask.datasets.opening import open_dataset
 from everymask.metrics.semantic import ConfusionMatrix
 from everymask.segmentation import TASKS
 from shared import SHARED, needs_shared
@@ -172,8 +171,8 @@ def test_no_result_depends_on_its_companions(
 def test_street_knows_camvid(street: Segmenter) -> None:
     """A sixteenth of the test photographs; the model card has the figure of all."""
     matrix = ConfusionMatrix(len(street.labels))
-    for pair in list_class_maps(SHARED / "data" / "camvid", "test")[::16]:
-        result = street(pair.image, task="semantic")
-        truth = read_class_map(pair.labels, Size(*result.size), len(street.labels))
-        matrix.add(result.label_map, truth, ignored_values(len(street.labels)))
+    data = open_dataset(SHARED / "data" / "camvid", split="test", task="semantic")
+    for index in range(0, len(data.names), 16):
+        result = street(data.read_image(index), task="semantic")
+        matrix.add(result.label_map, data.read_truth(index).class_map(ignored=-1), [-1])
     assert matrix.scores().mean_iou >= 0.55
