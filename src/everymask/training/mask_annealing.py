@@ -1,5 +1,6 @@
 """How EoMT learns to do without masked attention (Kerssies et al. 2025, section 3.3)."""
 
+from everymask.errors import OptionError
 from everymask.networks.eomt import EoMT
 
 POWER = 0.9  # of the polynomial decay
@@ -10,6 +11,8 @@ def mask_probabilities(step: int, steps: int, blocks: int) -> tuple[float, ...]:
 
     As in the published recipes each probability falls from 1 to 0 within a sixth of the steps. The first block's
     begins to fall after one sixth, the last block's after four, the others' at even distances between.
+
+    Raises OptionError for a step that is none.
     """
     if not 0 <= step <= steps or steps < 1 or blocks < 1:
         raise ValueError(
