@@ -15,8 +15,8 @@ def mask_probabilities(step: int, steps: int, blocks: int) -> tuple[float, ...]:
     Raises OptionError for a step that is none.
     """
     if not 0 <= step <= steps or steps < 1 or blocks < 1:
-        raise ValueError(
-            f"step {step} of {steps} with {blocks} blocks; give a step from 0 to a positive number of steps"
+        raise OptionError(
+            f"there is no step {step} of {steps} for {blocks} blocks; give a step from 0 to a positive number of steps"
         )
     progress = 6 * step / steps  # in sixths
     starts = [1 + 3 * index / max(blocks - 1, 1) for index in range(blocks)]
