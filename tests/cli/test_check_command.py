@@ -37,7 +37,7 @@ def test_errors_are_shown_with_their_fix(everymask_command, data):
     (data / "images" / "c.png").write_bytes(b"")
     done = everymask_command("check", data)
     assert done.status == 1
-    for text in ("error", "image-without-labels", "images/b.png", "fix: add labels", "empty-file", "images/c.png"):
+    for text in ("error", "image-without-labels", "images/b.png", "fix 2: add labels", "empty-file", "images/c.png"):
         assert text in done.out
     assert "2 errors, 0 warnings, 0 notes" in done.out
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from clean_sets import save
-from faults import only_alarm
+from faults import only_alarm, run
 
 from color_model import LABELS, color_checkpoint
 from everymask.doctor import check
@@ -50,7 +50,8 @@ def test_labels_shifted_against_the_model(tmp_path):
     assert "mIoU 0.0% as they are" in by_pixels.message
     assert "100.0% with the one before" in by_pixels.message
     assert by_pixels.where[:2] == ("red -> red", "green -> green")
-    assert by_pixels.fix == "the labels are one too high: change 'offset' (or the values) by +1"
+    assert by_pixels.message.startswith("labels are one too high for what the model predicts: ")
+    assert by_pixels.fix == "classes.yaml: set offset: 1 and ignore: [0, 255]"
 
 
 def test_a_shift_that_names_hide(tmp_path):
@@ -59,6 +60,16 @@ def test_a_shift_that_names_hide(tmp_path):
     found = only_alarm(tmp_path, model="colors")
     assert found.kind == "model-agrees-when-shifted"
     assert found.where == ("green -> red", "blue -> green", "dark -> blue")
+    assert found.fix == "classes.yaml: set offset: 1 and ignore: [0, 255]"
+
+
+def test_labels_one_too_low_that_no_list_can_state(tmp_path):
+    """An offset cannot be negative: the files are rewritten."""
+    color_data(tmp_path, stored=(255, 0, 1, 2))
+    found = only_alarm(tmp_path, model="colors")
+    assert (found.kind, found.where) == ("model-agrees-when-shifted", ("red -> green", "green -> blue", "blue -> dark"))
+    run(found.fix, tmp_path)
+    assert check(tmp_path, model="colors").count("error") == 0
 
 
 def test_classes_in_another_order(tmp_path):
@@ -72,6 +83,14 @@ def test_classes_in_another_order(tmp_path):
         "red -> red",
         "green -> green",
     }
+
+
+def test_data_that_cannot_be_read_is_left_out(tmp_path):
+    color_data(tmp_path, stored=(1, 2, 3, 4))  # 4 is no class, so that no image can be read
+    assert only_alarm(tmp_path, model="colors").kind == "offset-by-one"
+    color_data(tmp_path)
+    (tmp_path / "images" / "0.png").unlink()
+    assert only_alarm(tmp_path, model="colors").kind == "labels-without-image"
 
 
 def test_names_of_the_same_classes():
@@ -120,14 +139,14 @@ FIVE = labels("a", "b", "c", "d", "e")
     ],
 )
 def test_what_predictions_say(mapping, kinds):
-    found = compare_predictions(confusion(mapping, noise=10), FIVE, FIVE)
+    found = compare_predictions(confusion(mapping, noise=10), FIVE, FIVE, None)
     assert [each.kind for each in found] == kinds
 
 
 def test_a_bad_model_is_no_other_numbering():
     rng = np.random.default_rng(5)
-    assert compare_predictions(rng.integers(0, 1000, (5, 5)), FIVE, FIVE) == []
+    assert compare_predictions(rng.integers(0, 1000, (5, 5)), FIVE, FIVE, None) == []
     one_class = np.zeros((5, 5), np.int64)
     one_class[:, 2] = 1000  # it says "c" everywhere
-    assert compare_predictions(one_class, FIVE, FIVE) == []
-    assert compare_predictions(np.zeros((5, 5), np.int64), FIVE, FIVE) == []
+    assert compare_predictions(one_class, FIVE, FIVE, None) == []
+    assert compare_predictions(np.zeros((5, 5), np.int64), FIVE, FIVE, None) == []

@@ -7,6 +7,9 @@ import typer
 if TYPE_CHECKING:
     from everymask.doctor import Report
 
+_SHOWN = 3
+"""Of the names that a finding has; --json gives up to 20."""
+
 
 def check(
     data: Annotated[str, typer.Argument(help="A folder, a zip or tar file, or an fsspec URL.")],
@@ -57,21 +60,17 @@ def _print_report(report: "Report") -> None:
     from everymask.doctor.findings import SEVERITIES
 
     if report.findings:
-        table = Table(
-            "severity",
-            "kind",
-            Column("what, where and how to put it right", overflow="fold"),
-            Column("count", justify="right"),
-            box=SIMPLE,
-        )
-        for each in report.findings:
-            shown = "\n".join(f"  {name}" for name in each.where[:_SHOWN])
-            more = f"\n  and {each.count - _SHOWN} more" if each.count > _SHOWN else ""
-            table.add_row(each.severity, each.kind, f"{each.message}\n{shown}{more}\nfix: {each.fix}", str(each.count))
+        table = Table("", "severity", "kind", Column("count", justify="right"), "what and where", box=SIMPLE)
+        for number, each in enumerate(report.findings, 1):
+            lines = [each.message, *(f"  {name}" for name in each.where[:_SHOWN])]
+            if each.count > _SHOWN:
+                lines.append(f"  and {each.count - _SHOWN} more")
+            table.add_row(str(number), each.severity, each.kind, str(each.count), "\n".join(lines))
         print_table(table)
+        # Not in the table, which would break commands into lines that cannot be pasted.
+        for number, each in enumerate(report.findings, 1):
+            print(f"fix {number}: {each.fix}")
+        print()
     images = ", ".join(f"{count} {name}".rstrip() for name, count in report.splits.items())
     counts = ", ".join(f"{report.count(severity)} {severity}s" for severity in SEVERITIES)
     print(f"{report.location}: {report.format}, images: {images or 'not read'}; {counts}")
-
-
-_SHOWN = 3

@@ -8,6 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from everymask.doctor.findings import Finding, finding
+from everymask.doctor.listing import Convention
+from everymask.doctor.values import shift_fix
+from everymask.errors import DataError, ImageError
 from everymask.labels import LabelSet
 
 if TYPE_CHECKING:
@@ -21,16 +24,17 @@ TIMES_BETTER = 2.0
 MOST_IN_MESSAGE = 8
 
 
-def check_model(segmenter: "Segmenter", data_sets: Sequence["DataSet"]) -> list[Finding]:
+def check_model(
+    segmenter: "Segmenter", labels: LabelSet, data_sets: Sequence["DataSet"], convention: Convention | None
+) -> list[Finding]:
     """Findings about a model and the data it is to be measured or trained on.
 
-    Up to 8 images, spread over the data, go through the model; raises what reading or segmenting them raises.
+    ``labels``: of the data. ``convention``: that of pictures of class indices; None for COCO's JSON. Up to 8 images,
+    spread over the data, go through the model; those that cannot be read are left out, as other checks tell of them.
     """
-    labels = data_sets[0].labels
-    by_name = compare_names(segmenter.labels, labels)
-    confusion = _confusion(segmenter, data_sets)
-    by_pixels = compare_predictions(confusion, segmenter.labels, labels)
-    return [*by_name, *by_pixels]
+    confusion = _confusion(segmenter, labels, data_sets)
+    by_pixels = compare_predictions(confusion, segmenter.labels, labels, convention)
+    return [*compare_names(segmenter.labels, labels), *by_pixels]
 
 
 def compare_names(model: LabelSet, data: LabelSet) -> list[Finding]:
@@ -79,7 +83,9 @@ def compare_names(model: LabelSet, data: LabelSet) -> list[Finding]:
     ]
 
 
-def compare_predictions(confusion: NDArray[np.int64], model: LabelSet, data: LabelSet) -> list[Finding]:
+def compare_predictions(
+    confusion: NDArray[np.int64], model: LabelSet, data: LabelSet, convention: Convention | None
+) -> list[Finding]:
     """Findings about ``confusion`` (data classes, model classes), pixels by true and by predicted class.
 
     The mean IoU over the classes that are there is compared with that of a truth shifted by one index, and of the
@@ -95,14 +101,15 @@ def compare_predictions(confusion: NDArray[np.int64], model: LabelSet, data: Lab
             finding(
                 "model-agrees-when-shifted",
                 "error",
-                f"predictions agree with labels that are shifted by one class: {figures}",
+                f"labels are one too {'low' if shift > 0 else 'high'} for what the model predicts: {figures}",
                 (
                     f"{data.names[each]} -> {model.names[each + shift]}"
                     for each in present
                     if 0 <= each + shift < len(model)
                 ),
-                f"the labels are one too {'low' if shift > 0 else 'high'}: change 'offset' (or the values) by "
-                f"{-shift:+d}",
+                shift_fix(convention, -shift)
+                if convention is not None
+                else f"'category_id' of the annotations: {-shift:+d}",
             )
         ]
     partner = _assign(iou)
@@ -127,12 +134,18 @@ def compare_predictions(confusion: NDArray[np.int64], model: LabelSet, data: Lab
     ]
 
 
-def _confusion(segmenter: "Segmenter", data_sets: Sequence["DataSet"]) -> NDArray[np.int64]:
-    classes, outputs = len(data_sets[0].labels), len(segmenter.labels)
+def _confusion(segmenter: "Segmenter", labels: LabelSet, data_sets: Sequence["DataSet"]) -> NDArray[np.int64]:
+    classes, outputs = len(labels), len(segmenter.labels)
     confusion = np.zeros((classes, outputs), np.int64)
     for data, index in _spread(data_sets):
-        truth = data.read_truth(index).class_map()  # (H, W)
-        result = segmenter(data.read_image(index), task="semantic").label_map  # (H, W)
+        try:
+            truth = data.read_truth(index).class_map()  # (H, W)
+            image = data.read_image(index)  # (H, W, 3)
+        except (DataError, ImageError):
+            continue
+        result = segmenter(image, task="semantic").label_map  # (H, W)
+        if truth.shape != result.shape:
+            continue
         both = (truth >= 0) & (result >= 0)
         cells = truth[both].astype(np.int64) * outputs + result[both]
         confusion += np.bincount(cells, minlength=classes * outputs).reshape(classes, outputs)
@@ -141,7 +154,8 @@ def _confusion(segmenter: "Segmenter", data_sets: Sequence["DataSet"]) -> NDArra
 
 def _spread(data_sets: Sequence["DataSet"]) -> Iterable[tuple["DataSet", int]]:
     every = [(data, index) for data in data_sets for index in range(len(data.names))]
-    return (every[place] for place in np.unique(np.linspace(0, len(every) - 1, IMAGES).round().astype(int)))
+    places = np.unique(np.linspace(0, len(every) - 1, IMAGES).round().astype(int)) if every else ()
+    return (every[place] for place in places)
 
 
 def _iou(confusion: NDArray[np.int64]) -> NDArray[np.float64]:

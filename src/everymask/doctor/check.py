@@ -63,7 +63,7 @@ def check(
     if not any(each.severity == "error" for each in findings):
         findings += _refused(location, name, examined.splits)
     if model is not None:
-        findings += _against(model, location, name, examined.splits)
+        findings += _against(model, location, name, examined)
     return Report(storage.where(), name, examined.splits, in_order(findings))
 
 
@@ -102,10 +102,15 @@ def _refusal(kind: str, what: str, errors: Sequence[str]) -> Finding:
     return finding(kind, "error", f"the {what} cannot be read", errors, cure)
 
 
-def _against(model: str, location: str | Path, format: str, splits: Iterable[str]) -> list[Finding]:
+def _against(model: str, location: str | Path, format: str, examined: Examined) -> list[Finding]:
     from everymask.doctor.against_model import check_model
     from everymask.loading import load
 
     segmenter = load(model)
-    data = [open_dataset(location, format=format, split=split or None) for split in splits]
-    return check_model(segmenter, data)
+    data = []
+    for split in examined.splits:
+        try:
+            data.append(open_dataset(location, format=format, split=split or None))
+        except DataError:  # which other findings tell
+            continue
+    return check_model(segmenter, examined.labels, data, examined.convention)

@@ -90,7 +90,7 @@ def _shifted(looked: Looked, convention: Convention, used: Set[int], unknown: Se
             f"labels go up to {high + 1}, and the {high + 1} classes are stored as 0 to {high}: as in ADE20K's files, "
             "0 seems to mean unlabelled and 1 the first class",
             _files_with(looked, {high + 1}),
-            f"{_shift(convention, +1)}; where {high + 1} means unlabelled instead: ignore: {high + 1}",
+            f"{shift_fix(convention, +1)}; where {high + 1} means unlabelled instead: ignore: {high + 1}",
         )
     # One too low: 0 is declared ignored, yet 255 is what is ignored and the last class is never there.
     both_ignored = low == 1 and 0 in convention.ignore and {0, 255} <= used and high not in used
@@ -101,7 +101,7 @@ def _shifted(looked: Looked, convention: Convention, used: Set[int], unknown: Se
             f"labels are one too low: 0 is declared ignored, but 255 is what is ignored, and {high} (the last class, "
             f"{_name(convention, high)}) never occurs",
             _files_with(looked, {255}),
-            _shift(convention, -1),
+            shift_fix(convention, -1),
         )
     return None
 
@@ -114,7 +114,7 @@ def _too_high(looked: Looked, convention: Convention, telling: Set[int], severit
         f"labels are one too high: {low} (the first class, {_name(convention, low)}) never occurs, and {max(telling)} "
         "does",
         _files_with(looked, telling),
-        _shift(convention, +1),
+        shift_fix(convention, +1),
     )
 
 
@@ -122,16 +122,16 @@ def _name(convention: Convention, value: int) -> str:
     return repr(convention.labels.names[convention.indices[value]])
 
 
-def _shift(convention: Convention, by: int) -> str:
-    """The fix for labels that are too high or too low by one."""
-    if convention.editable is not None:
+def shift_fix(convention: Convention, by: int) -> str:
+    """The fix for labels that are too high (``by`` is 1) or too low (-1)."""
+    if convention.editable is not None and convention.lowest + by >= 0:
         offset = convention.lowest + by
         return state(convention.editable, {"offset": offset, "ignore": [*range(offset), 255]})
     pixels = "(np.asarray(Image.open(f)).astype(int))"
+    nothing = 0 if 0 in convention.ignore else 255
     if by > 0:
-        nothing = 0 if 0 in convention.ignore else 255
         return rewrite(f"(lambda a: np.where(np.isin(a, [0, 255]), {nothing}, a - 1)){pixels}", convention.pattern)
-    return rewrite(f"(lambda a: np.where(a == 255, 0, a + 1)){pixels}", convention.pattern)
+    return rewrite(f"(lambda a: np.where(a == 255, {nothing}, a + 1)){pixels}", convention.pattern)
 
 
 def _numbering(looked: Looked, convention: Convention, used: Set[int], unknown: Set[int]) -> Finding | None:
