@@ -81,7 +81,7 @@ def texts(tmp_path: Path) -> TaskTexts:
 def test_a_text_a_segment_and_fillers_for_the_rest(texts: TaskTexts) -> None:
     task, found = texts.tokens("panoptic", [2, 2, 0])
     assert task.tolist() == encoded("the task is panoptic")
-    expected = ["a photo with a car"] * 2 + ["a photo with a road"] + ["an panoptic photo"] * (QUERIES - CONTEXTS - 3)
+    expected = ["a photo with a road"] + ["a photo with a car"] * 2 + ["an panoptic photo"] * (QUERIES - CONTEXTS - 3)
     assert found.tolist() == [encoded(text) for text in expected]
     assert texts.tokens("semantic", [])[1].tolist() == [encoded("a semantic photo")] * (QUERIES - CONTEXTS)
     assert texts.tokens("instance", [3] * 50)[1].tolist() == [encoded("a photo with a person")] * (QUERIES - CONTEXTS)

@@ -38,10 +38,10 @@ class TaskTexts:
     def tokens(self, task: Task, labels: Sequence[int]) -> tuple[Tensor, Tensor]:
         """The task's tokens (T,) and those of an image whose segments have these classes, (count, L).
 
-        A text a segment, as long as there are places for them.
+        A text a segment, by rising class as published (text i is compared with query i), as long as there are places.
         """
         texts = self.fillers[task].repeat(self.count, 1)
-        named = list(labels)[: self.count]
+        named = sorted(labels)[: self.count]
         texts[: len(named)] = self.classes[named]
         return self.tasks[task], texts
 
