@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from everymask.checkpoints import Checkpoint, load_checkpoint
 from everymask.checkpoints.families import FAMILIES
@@ -16,6 +17,10 @@ from everymask.datasets.dataset import Conventions, Truth, TruthSegment
 from everymask.geometry import Size
 from everymask.labels import LabelSet
 from everymask.segmentation import Region, Task
+from everymask.training.adaptation import adapt
+from everymask.training.defaults import default_recipe
+from everymask.training.job import TrainingJob
+from everymask.training.recipe import changed
 
 STAGES = ["stage1", "stage2", "stage3", "stage4"]
 RESNET = {
@@ -82,6 +87,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "text_encoder_width": 64,
         "text_encoder_num_layers": 1,
         "text_encoder_n_ctx": 2,
+        "text_encoder_vocab_size": 32,
     },
     "eomt": {
         "model_type": "eomt",
@@ -169,7 +175,21 @@ def save_source(folder: Path, family: str, labels: LabelSet = SOURCE_LABELS) -> 
     network, layout = FAMILIES[config["model_type"]].build(config, len(labels))
     tasks = FAMILIES[config["model_type"]].tasks(config)
     save_checkpoint(folder, network, layout, config, PROCESSORS[family], labels=labels, tasks=tasks, license="MIT")
+    if family == "oneformer":
+        write_tokenizer(folder)
     return folder
+
+
+def write_tokenizer(folder: Path) -> None:
+    """A tokenizer of a few words; the mark of the end has the largest number, as CLIP's has."""
+    words = ["unknown", "the", "task", "is", "panoptic", "instance", "semantic", "a", "an", "photo", "with"]
+    words += ["background", "red", "green", "blue", "box", "start", "end"]
+    numbers = {word: number for number, word in enumerate(words)}
+    tokenizer = Tokenizer(models.WordLevel(numbers, unk_token="unknown"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    marks = [(mark, numbers[mark]) for mark in ("start", "end")]
+    tokenizer.post_processor = processors.TemplateProcessing(single="start $A end", special_tokens=marks)
+    tokenizer.save(str(folder / "tokenizer.json"))
 
 
 def source(folder: Path, family: str, labels: LabelSet = SOURCE_LABELS) -> Checkpoint:
@@ -227,3 +247,34 @@ class DrawnData:
 
     def source(self, index: int) -> str:
         return self.names[index]
+
+
+def job_for(
+    folder: Path,
+    family: str,
+    *,
+    images: int = 8,
+    held_out: int = 0,
+    devices: int = 1,
+    resume: bool = False,
+    state_interval: int = 250,
+    data: DrawnData | None = None,
+    **settings: Any,
+) -> TrainingJob:
+    """A run of a small network on drawn boxes in folder/run, 3 steps of 2 images without ``settings`` of the recipe."""
+    task: Task = "panoptic" if "num_queries" in str(CONFIGS[family]) else "semantic"
+    start = adapt(source(folder / "start", family), LABELS, task, seed=0)
+    small = {"steps": 3, "batch_size": 2, "crop": [64, 64], "precision": "32-true", "learning_rate": 1e-3}
+    recipe = changed(default_recipe(start.config, task, start.preprocessing, LABELS), {**small, **settings})
+    return TrainingJob(
+        start,
+        data or DrawnData(images),
+        DrawnData(held_out, name="held out") if held_out else None,
+        task,
+        recipe,
+        folder / "run",
+        license="MIT",
+        devices=devices,
+        resume=resume,
+        state_interval=state_interval,
+    )

@@ -1,5 +1,6 @@
 """A training run from start to end: step after step, with states to go on from, validations, and its result."""
 
+import copy
 import re
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -58,19 +59,22 @@ def train(job: TrainingJob) -> TrainingResult:
     state = load_state(job.output)
     if state is not None:
         if not job.resume:
-            raise OptionError(f"{job.output} holds a run of {state.step} steps: resume it, or choose another folder")
+            raise OptionError(
+                f"{job.output} holds a run of {state.step} steps: resume it (--resume), or choose another folder"
+            )
         check_same_run(state, job.identity(), job.output)
     samples = samples_of(job)
     batches(samples, job.recipe, world=job.devices)  # what it refuses, it refuses before anything runs
     try:
-        result: TrainingResult = make_fabric(job).launch(partial(_run, job=job, samples=samples))
+        figures: dict[str, float] = make_fabric(job).launch(partial(_run, job=job, samples=samples))
     except ProcessRaisedException as error:
         raise _of_other_process(error) from error
-    return result
+    folder = job.output / (LAST if job.validation is None else BEST)
+    return TrainingResult(folder, job.steps, figures)
 
 
-def _run(fabric: "Fabric", job: TrainingJob, samples: Samples) -> TrainingResult:
-    """The run in one of its processes."""
+def _run(fabric: "Fabric", job: TrainingJob, samples: Samples) -> dict[str, float]:
+    """The run in one of its processes; returns the best figures, in the first of them."""
     run = Run(fabric, job)
     stream = batches(
         samples,
@@ -96,7 +100,7 @@ def _run(fabric: "Fabric", job: TrainingJob, samples: Samples) -> TrainingResult
                     run.save()
             if due:
                 fabric.barrier()  # the first process validates, the others wait
-    return run.result()
+    return run.best
 
 
 class Run:
@@ -104,7 +108,8 @@ class Run:
 
     def __init__(self, fabric: "Fabric", job: TrainingJob) -> None:
         """At the start, or where the state in the output folder was written."""
-        network, decay = job.checkpoint.network, job.recipe.ema_decay
+        # A copy of its own: CPU processes are handed the job's tensors in memory that they share.
+        network, decay = copy.deepcopy(job.checkpoint.network), job.recipe.ema_decay
         state = load_state(job.output)
         if state is not None:
             network.load_state_dict(dict(state.network))
@@ -166,11 +171,6 @@ class Run:
             settings=self.job.identity(),
         )
         save_state(self.job.output, state)
-
-    def result(self) -> TrainingResult:
-        """What came of it, at the end."""
-        folder = self.job.output / (BEST if self.job.validation is not None else LAST)
-        return TrainingResult(folder, self.step, self.best)
 
     def _anneal(self) -> None:
         networks = [self.trainer.network] if self.averaged is None else [self.trainer.network, self.averaged.network]

@@ -14,6 +14,7 @@ import torch
 
 from everymask.errors import DataError
 from everymask.labels import LabelSet
+from everymask.training.augmentation import Augmentation
 from everymask.training.batch import Batch
 from everymask.training.batches import batches
 from everymask.training.job import TrainingJob, make_fabric, samples_of
@@ -73,15 +74,15 @@ def preflight(job: TrainingJob) -> Preflight:
         backbone_warmup_steps=0,
     )
     alone = replace(job, recipe=recipe, devices=1, workers=0)
-    samples = samples_of(alone)
-    taken = list(itertools.islice(batches(samples, recipe), recipe.accumulation))
-    labels = label_statistics(taken, job.checkpoint.labels)
+    # In crops that images just cover: the padding around small ones would count as pixels without a label.
+    plain = replace(alone, recipe=replace(recipe, augmentation=Augmentation()))
+    labels = label_statistics(_first_batch(plain), job.checkpoint.labels)
     if labels is not None and labels.ignored == 1:
         raise DataError(
             f"no pixel of the first {labels.images} images of {job.data.name} has a label: see what `everymask check` "
             "says of the data"
         )
-    losses, seconds = _overfit(alone, taken)
+    losses, seconds = _overfit(alone, _first_batch(alone))
     memory, available = _memory(job.device)
     return Preflight(
         labels,
@@ -116,6 +117,11 @@ def label_statistics(taken: list[Batch], labels: LabelSet) -> Labels | None:
         classes={labels.names[index]: pixels / (total - ignored) for index, pixels in counts.most_common()},
         segments=sum(segments) / len(segments) if segments else None,
     )
+
+
+def _first_batch(job: TrainingJob) -> list[Batch]:
+    """The parts of the first batch."""
+    return list(itertools.islice(batches(samples_of(job), job.recipe), job.recipe.accumulation))
 
 
 def _overfit(job: TrainingJob, taken: list[Batch]) -> tuple[list[float], float]:
