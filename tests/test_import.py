@@ -24,7 +24,7 @@ def test_importing_everymask_loads_nothing_heavy():
 def test_the_help_loads_no_torch():
     code = (
         "from everymask.cli import main\n"
-        "for verb in ([], ['segment'], ['demo'], ['models'], ['evaluate'], ['check']):\n"
+        "for verb in ([], ['segment'], ['demo'], ['models'], ['evaluate'], ['check'], ['train']):\n"
         "    try: main([*verb, '--help'])\n"
         "    except SystemExit as end: assert not end.code"
     )

@@ -1,5 +1,6 @@
 """A small configuration of every family that can be trained, and drawn images to train it on."""
 
+import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -278,3 +279,9 @@ def job_for(
         resume=resume,
         state_interval=state_interval,
     )
+
+
+def figures(folder: Path) -> list[dict[str, str]]:
+    """What the run of ``job_for`` in a folder said of its steps, as text."""
+    with (folder / "run" / "steps.csv").open(newline="") as opened:
+        return list(csv.DictReader(opened))

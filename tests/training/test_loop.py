@@ -3,11 +3,15 @@
 import csv
 import json
 import math
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import transformers
+from numpy.typing import NDArray
 from PIL import Image
 
 import everymask
@@ -15,10 +19,15 @@ from everymask.checkpoints import load_checkpoint
 from everymask.errors import OptionError
 from everymask.evaluation import evaluate
 from everymask.geometry import Size
+from everymask.training.adaptation import CLASS_HEADS, adapt, untrained
+from everymask.training.defaults import default_recipe
+from everymask.training.job import TrainingJob
 from everymask.training.loop import train
+from everymask.training.recipe import changed
 from everymask.training.step import Trainer
 from parity import relative_error
-from trainable import CONFIGS, LABELS, DrawnData, job_for
+from small_models import DEPTH_ANYTHING, DEPTH_PROCESSOR, save_small
+from trainable import CONFIGS, LABELS, SOURCE_LABELS, DrawnData, job_for
 
 
 def column(file: Path, name: str) -> list[float]:
@@ -159,3 +168,56 @@ def test_data_of_another_size_is_cut_to_the_crop(tmp_path: Path) -> None:
     result = train(job_for(tmp_path, "mask2former", data=DrawnData(4, size=Size(50, 90)), crop=[64, 96]))
     config = json.loads((result.folder / "config.json").read_text())
     assert config["everymask"]["tasks"] == ["panoptic", "instance", "semantic"]
+
+
+@dataclass(frozen=True)
+class DrawnDepth(DrawnData):
+    """Boxes whose later ones are nearer."""
+
+    def read_depth(self, index: int) -> NDArray[np.float32]:
+        return self._id_map(index)[0].astype(np.float32)
+
+
+def test_depth_is_learned(tmp_path: Path) -> None:
+    start = adapt(load_checkpoint(save_small(tmp_path / "start", DEPTH_ANYTHING, DEPTH_PROCESSOR)), LABELS, "depth", 0)
+    recipe = default_recipe(start.config, "depth", start.preprocessing, start.labels)
+    recipe = changed(recipe, {"steps": 3, "batch_size": 2, "crop": [70, 70], "learning_rate": 1e-3})
+    result = train(TrainingJob(start, DrawnDepth(4, size=Size(70, 70)), None, "depth", recipe, tmp_path / "run"))
+    assert all(math.isfinite(each) for each in column(tmp_path / "run" / "steps.csv", "loss"))
+    trained = load_checkpoint(result.folder)
+    assert (trained.tasks, trained.depth_kind) == (("depth",), "relative")
+    before = start.network.state_dict()
+    assert any(not torch.equal(tensor, before[key]) for key, tensor in trained.network.state_dict().items())
+
+
+VIT_ADAPTER = {
+    "model_type": "vit_adapter",
+    "img_size": [64, 64],
+    "embed_dim": 32,
+    "depth": 4,
+    "num_heads": 2,
+    "conv_inplane": 8,
+    "feat_channels": 64,
+    "pixel_decoder_layers": 1,
+    "pixel_decoder_ffn": 48,
+    "decoder_layers": 3,
+    "decoder_ffn": 64,
+    "num_queries": 8,
+}
+DINOV3 = {**CONFIGS["eomt"], "model_type": "eomt_dinov3", "architectures": ["EomtDinov3ForUniversalSegmentation"]}
+
+
+@pytest.mark.parametrize("config", [VIT_ADAPTER, DINOV3], ids=["vit_adapter", "eomt_dinov3"])
+def test_networks_of_further_files_train_from_a_config(config: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    start = adapt(untrained(tmp_path), LABELS, "semantic", seed=0, from_scratch=True)
+    recipe = default_recipe(start.config, "semantic", start.preprocessing, LABELS)
+    recipe = changed(recipe, {"steps": 2, "batch_size": 2, "crop": [64, 64], "precision": "32-true"})
+    result = train(TrainingJob(start, DrawnData(4), None, "semantic", recipe, tmp_path / "run"))
+    model = everymask.load(result.folder, device="cpu")
+    assert model.labels == LABELS
+    assert model(DrawnData(1).read_image(0)).size == Size(64, 64)
+    again = adapt(load_checkpoint(result.folder), SOURCE_LABELS, "semantic", seed=0)
+    trained = model.network.state_dict()
+    changed_keys = {key for key, each in again.network.state_dict().items() if not torch.equal(each, trained[key])}
+    assert {key.rpartition(".")[0] for key in changed_keys} == set(CLASS_HEADS[config["model_type"]])

@@ -1,6 +1,5 @@
 """A run that is killed and resumed goes on as if nothing had happened."""
 
-import csv
 import os
 import signal
 import subprocess
@@ -14,7 +13,7 @@ import torch
 from everymask.errors import DataError, OptionError
 from everymask.training.loop import train
 from everymask.training.state import TrainingState, check_same_run, load_state, save_state, seed_step
-from trainable import job_for
+from trainable import figures, job_for
 
 TESTS = Path(__file__).parents[1]
 STEPS = 14
@@ -30,11 +29,6 @@ torch.set_num_threads(1)
 if __name__ == "__main__":
     train(job_for(Path(sys.argv[1]), "mask2former", resume=True, **{SETTINGS!r}))
 """
-
-
-def figures(folder: Path) -> list[dict[str, str]]:
-    with (folder / "run" / "steps.csv").open(newline="") as opened:
-        return list(csv.DictReader(opened))
 
 
 def killed_after(step: int, folder: Path) -> None:

@@ -8,8 +8,7 @@ import torch
 from everymask.checkpoints import load_checkpoint
 from everymask.errors import DataError, OptionError
 from everymask.training.loop import train
-from trainable import DrawnData, job_for
-from training.test_resume import figures
+from trainable import DrawnData, figures, job_for
 
 
 class Unreadable(DrawnData):

@@ -1,6 +1,7 @@
 """A training run before it runs: what it starts from, what it learns from, and on which devices."""
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,8 +73,9 @@ def make_fabric(job: TrainingJob) -> "Fabric":
     first = job.device.index or 0
     strategy: Any = "auto"
     if job.devices > 1:
-        # Some networks have parameters that a step does not use, such as BEiT's last block.
-        strategy = DDPStrategy(start_method="spawn", find_unused_parameters=True)
+        # Some networks have parameters that a step does not use, such as BEiT's last block. While the first process
+        # validates, the others wait.
+        strategy = DDPStrategy(start_method="spawn", find_unused_parameters=True, timeout=timedelta(days=1))
     return Fabric(
         accelerator=job.device.type,
         devices=job.devices if job.device.type == "cpu" else list(range(first, first + job.devices)),
