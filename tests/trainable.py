@@ -198,6 +198,7 @@ def source(folder: Path, family: str, labels: LabelSet = SOURCE_LABELS) -> Check
 
 
 SMALL = Size(64, 64)
+FEW_POINTS = {"masks": {"sampling": {"num_points": 256}}}
 BOXES = Conventions((), 0, "every box is an instance")
 
 
@@ -265,8 +266,17 @@ def job_for(
     """A run of a small network on drawn boxes in folder/run, 3 steps of 2 images without ``settings`` of the recipe."""
     task: Task = "panoptic" if "num_queries" in str(CONFIGS[family]) else "semantic"
     start = adapt(source(folder / "start", family), LABELS, task, seed=0)
-    small = {"steps": 3, "batch_size": 2, "crop": [64, 64], "precision": "32-true", "learning_rate": 1e-3}
-    recipe = changed(default_recipe(start.config, task, start.preprocessing, LABELS), {**small, **settings})
+    small: dict[str, Any] = {
+        "steps": 3,
+        "batch_size": 2,
+        "crop": [64, 64],
+        "precision": "32-true",
+        "learning_rate": 1e-3,
+    }
+    recipe = default_recipe(start.config, task, start.preprocessing, LABELS)
+    if recipe.loss.masks is not None and recipe.loss.masks.sampling is not None:
+        small["loss"] = FEW_POINTS
+    recipe = changed(recipe, {**small, **settings})
     return TrainingJob(
         start,
         data or DrawnData(images),

@@ -8,7 +8,7 @@ from PIL import Image
 
 import everymask
 from everymask.cli import main
-from trainable import CONFIGS, LABELS, PROCESSORS, SOURCE_LABELS, DrawnData, save_source
+from trainable import CONFIGS, FEW_POINTS, LABELS, PROCESSORS, SOURCE_LABELS, DrawnData, save_source
 
 
 @pytest.fixture
@@ -47,7 +47,10 @@ def command(capsys, tmp_path, monkeypatch):
 
 def test_from_a_model_to_a_model(command, data, tmp_path):
     save_source(tmp_path / "start", "mask2former")
-    status, out, _ = command("--model", "start", "--data", data, "--output", "run", "--task", "panoptic")
+    (tmp_path / "recipe.json").write_text(json.dumps({"loss": FEW_POINTS}))
+    status, out, _ = command(
+        "--model", "start", "--data", data, "--output", "run", "--task", "panoptic", "--recipe", "recipe.json"
+    )  # fmt: skip
     assert status == 0
     assert "mask2former for panoptic, 2 steps of 2 images out of 4, 2 to validate" in out
     assert "the classes are new to start: its class head starts afresh" in out
@@ -101,12 +104,12 @@ def test_classes_that_are_connected_parts_need_no_instances(command, data, tmp_p
     for path in (data / "instances").rglob("*.png"):
         path.unlink()
     save_source(tmp_path / "start", "mask2former")
-    (tmp_path / "recipe.yaml").write_text("instances_from: components")
+    (tmp_path / "recipe.json").write_text(json.dumps({"instances_from": "components", "loss": FEW_POINTS}))
     arguments = ("--model", "start", "--data", data, "--output", "run", "--task", "panoptic")
     status, _, err = command(*arguments)
     assert status == 1
     assert "panoptic" in err
-    status, out, _ = command(*arguments, "--recipe", "recipe.yaml")
+    status, out, _ = command(*arguments, "--recipe", "recipe.json")
     assert status == 0
     assert "2 steps taken: mIoU" in out
 

@@ -4,18 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.multiprocessing.spawn import ProcessRaisedException
 
 from everymask.checkpoints import load_checkpoint
 from everymask.errors import DataError, OptionError
 from everymask.training.loop import train
-from trainable import DrawnData, figures, job_for
-
-
-class Unreadable(DrawnData):
-    """Boxes of which no image can be read."""
-
-    def read_image(self, index: int):
-        raise DataError(f"{self.names[index]} cannot be read")
+from trainable import figures, job_for
 
 
 def test_two_processes_equal_one(tmp_path: Path) -> None:
@@ -34,9 +28,17 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
         assert (second[key] - tensor).abs().max() <= 1e-4, key  # the steps went as far as 2e-3
 
 
-def test_an_error_in_one_of_them_is_the_runs_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"drawn-. cannot be read$"):
-        train(job_for(tmp_path, "maskformer", devices=2, data=Unreadable(4)))
+def test_an_error_in_one_of_them_is_the_runs_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left of it is its trace as text, as torch gives it."""
+    trace = "-- Process 1 terminated with the following error:\nTraceback (most recent call last):\n  raise item\n"
+
+    class Ended:
+        def launch(self, run: object) -> None:
+            raise ProcessRaisedException(f"\n\n{trace}everymask.errors.DataError: a cannot be read: b\n", 1, 7)
+
+    monkeypatch.setattr("everymask.training.loop.make_fabric", lambda job: Ended())
+    with pytest.raises(DataError, match=r"^a cannot be read: b$"):
+        train(job_for(tmp_path, "maskformer", devices=2))
 
 
 def test_a_batch_that_cannot_be_shared_is_refused_before_anything_runs(tmp_path: Path) -> None:
