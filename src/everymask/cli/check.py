@@ -72,5 +72,9 @@ def _print_report(report: "Report") -> None:
             print(f"fix {number}: {each.fix}")
         print()
     images = ", ".join(f"{count} {name}".rstrip() for name, count in report.splits.items())
-    counts = ", ".join(f"{report.count(severity)} {severity}s" for severity in SEVERITIES)
+    counts = ", ".join(_counted(report.count(severity), severity) for severity in SEVERITIES)
     print(f"{report.location}: {report.format}, images: {images or 'not read'}; {counts}")
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" + ("" if count == 1 else "s")
