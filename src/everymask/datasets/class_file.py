@@ -10,7 +10,7 @@ from everymask.errors import DataError
 from everymask.labels import LabelSet
 
 CLASS_FILES = ("classes.txt", "classes.yaml", "classes.yml", "classes.json")
-_KEYS = ("names", "things", "palette", "ignore", "offset")
+_KEYS = ("names", "things", "palette", "ignore", "offset", "depth")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +34,17 @@ def read_class_list(storage: Storage) -> ClassList:
         offset: 1                                 # what is stored for the first class; without it, 0
         ignore: [0, 255]                          # what is stored for "no class"; without it, what lies below offset,
                                                   # and 255, or 65535 where 255 stands for a class or lies below one
+        depth: {scale: 1/256}                     # what depth files hold (``depth_maps.depth_encoding``)
 
     Raises DataError where there is no such file, or several, or its content is none of this.
+    """
+    return class_list(*read_class_file(storage))
+
+
+def read_class_file(storage: Storage) -> tuple[Mapping[Any, Any], str]:
+    """What the class file at the top of a folder says by its keys, and what errors call it.
+
+    Raises DataError where there is no such file, or several, or it cannot be read.
     """
     found = [name for name in CLASS_FILES if name in storage]
     if not found:
@@ -46,14 +55,15 @@ def read_class_list(storage: Storage) -> ClassList:
     if len(found) > 1:
         raise DataError(f"{storage.where()} holds {' and '.join(found)}: keep one list of classes")
     where = storage.where(found[0])
-    try:
-        text = storage.read(found[0]).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{where} is no UTF-8 text ({error}): save it as UTF-8") from error
     if found[0].endswith(".txt"):
-        return class_list({"names": text.rstrip().split("\n")}, where)
-    content = _parse(text, found[0].endswith(".json"), where)
-    return class_list(content if isinstance(content, dict) else {"names": content}, where)
+        return {"names": _text(storage, found[0]).rstrip().split("\n")}, where
+    content = read_document(storage, found[0])
+    return content if isinstance(content, dict) else {"names": content}, where
+
+
+def read_document(storage: Storage, name: str) -> Any:
+    """The content of a file of YAML, or by its suffix JSON. Raises DataError where it cannot be read."""
+    return _parse(_text(storage, name), name.endswith(".json"), storage.where(name))
 
 
 def class_list(content: Mapping[Any, Any], where: str) -> ClassList:
@@ -79,6 +89,13 @@ def class_list(content: Mapping[Any, Any], where: str) -> ClassList:
             )
     labels = LabelSet(names, _things(content.get("things", []), names, where), _palette(content, names, where))
     return ClassList(labels, tuple(sorted(set(ignore))), offset)
+
+
+def _text(storage: Storage, name: str) -> str:
+    try:
+        return storage.read(name).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{storage.where(name)} is no UTF-8 text ({error}): save it as UTF-8") from error
 
 
 def _parse(text: str, as_json: bool, where: str) -> Any:

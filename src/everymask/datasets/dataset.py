@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from everymask.geometry import Size
 from everymask.labels import LabelSet
 from everymask.runs import Runs
-from everymask.segmentation import Region, Task
+from everymask.segmentation import DepthKind, Region, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +62,14 @@ class Conventions:
     """How the files of a data set say things; for people and for the doctor.
 
     ``ignore``: stored values that mean "no class". ``offset``: what is subtracted from a stored value to get the index
-    of a class. ``things``: where things and their instances come from.
+    of a class. ``things``: where things and their instances come from. ``depth``: where depth comes from, and what its
+    numbers mean.
     """
 
     ignore: tuple[int, ...]
     offset: int
     things: str
+    depth: str = "none"
 
 
 class DataSet(Protocol):
@@ -100,3 +102,21 @@ class DataSet(Protocol):
 
     def source(self, index: int) -> Any:
         """Where the image lies, for messages: a path, or the name of a member of an archive or URL."""
+
+
+@runtime_checkable
+class DepthDataSet(DataSet, Protocol):
+    """Images whose depth is known, with or without segments.
+
+    ``depth_kind``: what the depth of every image means. Where depth is all that is annotated, ``tasks`` is ("depth",),
+    there are no labels, and truths have no segments.
+    """
+
+    @property
+    def depth_kind(self) -> DepthKind: ...
+
+    def read_depth(self, index: int) -> NDArray[np.float32]:
+        """The depth of every pixel, (H, W) float32: metres, or for relative depth an inverse depth of any scale and
+        shift. All values are finite, and 0 where the depth is not known. Raises DataError where it is missing, damaged
+        or contradicts the data set, and ImageError where the image's size cannot be read.
+        """

@@ -98,22 +98,26 @@ def pair(
     instances: Mapping[str, str] | None = None,
 ) -> tuple[Entry, ...]:
     """The images with their annotations, sorted by name. Raises DataError where one has no partner, and for none."""
-    for kind, partners in (("label file", labels), ("instance file", instances)):
-        if partners is None:
-            continue
-        for what, lonely, others in (
-            ("image", images.keys() - partners.keys(), partners),
-            (kind, partners.keys() - images.keys(), images),
-        ):
-            if lonely:
-                raise DataError(
-                    f"{len(lonely)} {what}(s) have no partner in {_folder(storage, others)}, the first is "
-                    f"{min(lonely)}: add what is missing, with the same name up to the suffix, or remove them"
-                )
+    check_partners(storage, images, labels, "label file")
+    if instances is not None:
+        check_partners(storage, images, instances, "instance file")
     return tuple(
         Entry(name, images[name], labels[name], None if instances is None else instances[name])
         for name in sorted(images)
     )
+
+
+def check_partners(storage: Storage, images: Mapping[str, str], partners: Mapping[str, str], kind: str) -> None:
+    """Raises DataError where an image has no file of that kind, or such a file no image."""
+    for what, lonely, others in (
+        ("image", images.keys() - partners.keys(), partners),
+        (kind, partners.keys() - images.keys(), images),
+    ):
+        if lonely:
+            raise DataError(
+                f"{len(lonely)} {what}(s) have no partner in {_folder(storage, others)}, the first is "
+                f"{min(lonely)}: add what is missing, with the same name up to the suffix, or remove them"
+            )
 
 
 def _folder(storage: Storage, files: Mapping[str, str]) -> str:

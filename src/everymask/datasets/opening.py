@@ -127,5 +127,11 @@ def _formats() -> tuple[_Format, ...]:
         _Format("mapillary-vistas", mapillary_vistas, everything, "training/images with training/labels or instances"),
         _Format("pascal-voc", pascal_voc, everything, "the folders JPEGImages and SegmentationClass"),
         _Format("camvid", camvid, ("semantic",), "images/SPLIT and labels/SPLIT with the names of CamVid's recordings"),
-        _Format("folder", folder, everything, "the folders images and labels, and classes.txt or classes.yaml", 2),
+        _Format(
+            "folder",
+            folder,
+            (*everything, "depth"),
+            "the folders images and labels, and classes.txt or classes.yaml; or images and depth",
+            2,
+        ),
     )

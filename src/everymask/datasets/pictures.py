@@ -15,6 +15,7 @@ MAX_PIXELS = 200_000_000  # as images.read_image
 
 # "P" stores indices into a palette that is only for looking at. "I" is what older Pillows make of 16 bits.
 _INDEX_MODES = ("1", "L", "P", "I;16", "I;16B", "I")
+_GREY_MODES = ("L", "I;16", "I;16B", "I")
 
 
 def read_photograph(storage: Storage, name: str) -> NDArray[np.uint8]:
@@ -44,6 +45,20 @@ def read_index_png(storage: Storage, name: str) -> NDArray[Any]:
     if picture.mode == "L" and bits < 8:  # Pillow spreads 2 and 4 bits of grey over 0..255
         values = values // (255 // (2**bits - 1))
     return values
+
+
+def read_grey_png(storage: Storage, name: str) -> NDArray[Any]:
+    """The number stored at every pixel of a grey PNG of 8 or 16 bits, (H, W) uint8, uint16 or int32.
+
+    Raises DataError for a file that is missing, damaged, no PNG, or not of this kind.
+    """
+    picture, bits = _open(storage, name)
+    if picture.mode not in _GREY_MODES or bits < 8:
+        raise DataError(
+            f"{storage.where(name)} has the mode {picture.mode} with {bits} bits: depth is stored as grey PNGs of 16 "
+            "bits; colours are only for looking at, so get the original files"
+        )
+    return np.asarray(picture)
 
 
 def read_channels(storage: Storage, name: str) -> NDArray[np.uint8]:

@@ -33,12 +33,16 @@ class Meaning(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """The files of one image, as members of the storage. ``instances`` is None where they are not needed."""
+    """The files of one image, as members of the storage.
+
+    ``labels`` is empty where there are none. ``instances`` and ``depth`` are None where they are not needed.
+    """
 
     name: str
     image: str
     labels: str
     instances: str | None = None
+    depth: str | None = None
 
 
 def truth_of(numbers: NDArray[Any], meaning: Callable[[int], Meaning | None]) -> Truth:
@@ -83,6 +87,22 @@ def differing_sizes(storage: Storage, entry: Entry) -> DataError:
     )
 
 
+def size_of_image(storage: Storage, entry: Entry) -> Size:
+    """The size of an image, upright. Raises ImageError where it cannot be read, DataError where the file is missing."""
+    return Size(*upright_size(storage.read(entry.image), storage.where(entry.image), MAX_PIXELS))
+
+
+def check_size(storage: Storage, entry: Entry, member: str, found: Size, what: str) -> None:
+    """Raises DataError where an annotation, ``what`` is in the file ``member``, has not the size of its image."""
+    size = size_of_image(storage, entry)
+    if found != size:
+        turned = ", turned upright as its EXIF orientation says" if found == (size.width, size.height) else ""
+        raise DataError(
+            f"{storage.where(member)} is {found.width} x {found.height} pixels and its image"
+            f"{turned} {size.width} x {size.height}: {what} must have the size of their image"
+        )
+
+
 def _bands(numbers: NDArray[Any]) -> Iterator[NDArray[Any]]:
     """Views of some rows each: numpy counts and looks up in numbers of 8 bytes."""
     step = max(1, _PIXELS_AT_ONCE // numbers.shape[1])
@@ -116,13 +136,7 @@ class PixelMaps:
         holds what has no meaning here; ImageError where the image's size cannot be read."""
         entry = self.entries[index]
         truth = self.read_entry(self.storage, entry)
-        size = Size(*upright_size(self.storage.read(entry.image), self.source(index), MAX_PIXELS))
-        if truth.size != size:
-            turned = ", turned upright as its EXIF orientation says" if truth.size == (size.width, size.height) else ""
-            raise DataError(
-                f"{self.storage.where(entry.labels)} is {truth.size.width} x {truth.size.height} pixels and its image"
-                f"{turned} {size.width} x {size.height}: labels must have the size of their image"
-            )
+        check_size(self.storage, entry, entry.labels, truth.size, "labels")
         return truth
 
     def source(self, index: int) -> str:

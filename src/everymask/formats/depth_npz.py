@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from everymask.atomic import Content
 from everymask.errors import DataError
-from everymask.formats.depth_kind import parse_kind
+from everymask.formats.depth_kind import parse_kind, read_content
 from everymask.segmentation import DEPTH_UNITS, DepthKind, Segmentation, depth_of
 
 # Whatever numpy and zipfile raise for files that are damaged, encrypted, or something else than an archive.
@@ -28,11 +28,16 @@ def encode(result: Segmentation, stem: str) -> dict[str, Content]:
 
 def read(path: str | Path) -> tuple[NDArray[np.float32], DepthKind]:
     """The depth (H, W) float32 of an archive that ``encode`` made, and its kind. Raises DataError."""
+    return decode(read_content(path, "NPZ"), str(path))
+
+
+def decode(content: bytes, name: str) -> tuple[NDArray[np.float32], DepthKind]:
+    """What ``read`` gives, from the content of a file that errors call ``name``. Raises DataError."""
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as npz:
+        with np.load(io.BytesIO(content), allow_pickle=False) as npz:
             depth, kind = npz["depth"], parse_kind(npz["kind"].item())
             if depth.dtype != np.float32 or depth.ndim != 2:
                 raise ValueError(f"its depth is {depth.dtype} {depth.shape}, not float32 (height, width)")
             return depth, kind
     except UNREADABLE as error:
-        raise DataError(f"cannot read {path} as a depth NPZ: {error!r}; save it again as depth-npz") from error
+        raise DataError(f"cannot read {name} as a depth NPZ: {error!r}; save it again as depth-npz") from error

@@ -22,7 +22,7 @@ from PIL import Image, PngImagePlugin
 
 from everymask.atomic import Content
 from everymask.errors import DataError
-from everymask.formats.depth_kind import describe_kind, parse_kind
+from everymask.formats.depth_kind import describe_kind, parse_kind, read_content
 from everymask.segmentation import DepthKind, Segmentation, depth_of
 
 LARGEST = 65_535
@@ -68,8 +68,22 @@ def choose_scale(smallest: float, largest: float, kind: DepthKind) -> Scale:
 
 def read(path: str | Path) -> tuple[NDArray[np.float32], DepthKind]:
     """The depth (H, W) float32 of a PNG that ``encode`` made, and its kind. Raises DataError."""
+    return decode(read_content(path, "PNG"), str(path))
+
+
+def is_described(content: bytes) -> bool:
+    """Whether a PNG says in its text chunks what its values mean, as ``encode`` writes them."""
     try:
-        with Image.open(path) as png:
+        with Image.open(io.BytesIO(content), formats=["PNG"]) as png:
+            return "depth_kind" in png.info
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return False
+
+
+def decode(content: bytes, name: str) -> tuple[NDArray[np.float32], DepthKind]:
+    """What ``read`` gives, from the content of a file that errors call ``name``. Raises DataError."""
+    try:
+        with Image.open(io.BytesIO(content)) as png:
             kind = parse_kind(png.info["depth_kind"])
             offset, step = float(png.info["depth_offset"]), float(png.info["depth_scale"])
             if png.mode not in ("I;16", "I"):  # the second is what Pillow before 11 calls 16 bits
@@ -77,5 +91,5 @@ def read(path: str | Path) -> tuple[NDArray[np.float32], DepthKind]:
             values = np.asarray(png)  # (H, W), integers up to 65535
         depth = (offset + step * values.astype(np.float64)).astype(np.float32)
     except (OSError, ValueError, KeyError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"cannot read {path} as a depth PNG: {error!r}; save it again as depth-png") from error
+        raise DataError(f"cannot read {name} as a depth PNG: {error!r}; save it again as depth-png") from error
     return depth, kind

@@ -10,7 +10,7 @@ from PIL import Image, TiffImagePlugin
 
 from everymask.atomic import Content
 from everymask.errors import DataError
-from everymask.formats.depth_kind import describe_kind, parse_kind
+from everymask.formats.depth_kind import describe_kind, parse_kind, read_content
 from everymask.segmentation import DepthKind, Segmentation, depth_of
 
 
@@ -28,12 +28,17 @@ def encode(result: Segmentation, stem: str) -> dict[str, Content]:
 
 def read(path: str | Path) -> tuple[NDArray[np.float32], DepthKind]:
     """The depth (H, W) float32 of a TIFF that ``encode`` made, and its kind. Raises DataError."""
+    return decode(read_content(path, "TIFF"), str(path))
+
+
+def decode(content: bytes, name: str) -> tuple[NDArray[np.float32], DepthKind]:
+    """What ``read`` gives, from the content of a file that errors call ``name``. Raises DataError."""
     try:
-        with Image.open(path, formats=["TIFF"]) as tiff:
+        with Image.open(io.BytesIO(content), formats=["TIFF"]) as tiff:
             assert isinstance(tiff, TiffImagePlugin.TiffImageFile)
             if tiff.mode != "F":
                 raise ValueError(f"its pixels are {tiff.mode}, not 32-bit floating point")
             kind = parse_kind(json.loads(tiff.tag_v2[TiffImagePlugin.IMAGEDESCRIPTION])["kind"])
             return np.array(tiff, np.float32), kind
     except (OSError, ValueError, KeyError, TypeError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"cannot read {path} as a depth TIFF: {error!r}; save it again as depth-tiff") from error
+        raise DataError(f"cannot read {name} as a depth TIFF: {error!r}; save it again as depth-tiff") from error
