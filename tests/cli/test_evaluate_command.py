@@ -148,7 +148,8 @@ def test_what_cannot_be_read_is_told_and_left_out(everymask_command, data, tmp_p
     ("arguments", "status", "message"),
     [
         (["--split", "val"], 1, "test"),  # the splits there are
-        (["--task", "depth"], 2, "--task is 'depth': choose from panoptic, instance, semantic"),
+        (["--task", "flow"], 2, "--task is 'flow': choose from panoptic, instance, semantic, depth"),
+        (["--task", "depth"], 1, "that needs the folder depth beside images"),
         (["--task", "panoptic"], 1, "panoptic"),
         (["--format", "vision"], 2, 'there is no format "vision"'),
         (["--save-worst", "1", "--output", "data/classes.txt"], 2, "cannot write"),

@@ -12,9 +12,10 @@ from everymask.evaluation.worst import WorstImage, WorstImages, save_worst
 
 
 @settings(derandomize=True, deadline=None, max_examples=80)
-@given(st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), max_size=12), st.integers(1, 5))
-def test_the_lowest_scores_stay_and_of_equal_ones_the_earlier(scores, count):
-    worst, drawn = WorstImages(count), []
+@given(st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), max_size=12), st.integers(1, 5), st.booleans())
+def test_the_worst_scores_stay_and_of_equal_ones_the_earlier(scores, count, errors):
+    worst, drawn = WorstImages(count, errors=errors), []
+    badness = scores if errors else [-score for score in scores]
     for index, score in enumerate(scores):
 
         def draw(index=index):
@@ -22,12 +23,12 @@ def test_the_lowest_scores_stay_and_of_equal_ones_the_earlier(scores, count):
             return Image.new("RGB", (2, 2), (index, 0, 0))
 
         worst.offer(str(index), score, draw)
-    expected = sorted(range(len(scores)), key=lambda index: (scores[index], index))[:count]
+    expected = sorted(range(len(scores)), key=lambda index: (-badness[index], index))[:count]
     kept = worst.kept()
     assert [(image.name, image.score) for image in kept] == [(str(index), scores[index]) for index in expected]
     assert [Image.open(io.BytesIO(image.picture)).getpixel((0, 0))[0] for image in kept] == expected
     # Drawn is only what is among the worst of those so far.
-    assert drawn == [i for i, score in enumerate(scores) if sum(other <= score for other in scores[:i]) < count]
+    assert drawn == [i for i, bad in enumerate(badness) if sum(other >= bad for other in badness[:i]) < count]
 
 
 def test_files_are_named_by_rank_and_replace_those_of_an_earlier_call(tmp_path):

@@ -112,6 +112,18 @@ def test_what_differs_only_by_the_alignment_has_no_error(kind, alignment, predic
     assert scores.delta1 == 1
 
 
+@pytest.mark.parametrize(("kind", "predict"), [("metric", lambda d: d), ("relative", lambda d: 400 / d + 25)])
+def test_a_fit_to_some_pixels_goes_for_all(kind, predict):
+    truth = np.random.default_rng(0).uniform(1, 50, (9, 11)).astype(np.float32)
+    prediction = predict(truth)
+    truth_of_few = np.where(np.arange(11) < 3, truth, 0)
+    aligned = DepthErrors(kind).aligned(prediction, truth_of_few)
+    assert aligned.dtype == np.float32
+    assert aligned == pytest.approx(truth, rel=1e-4)
+    assert DepthErrors(kind, max_depth=20).aligned(prediction, truth_of_few).max() == 20
+    assert DepthErrors(kind).aligned(prediction, np.zeros_like(truth)) is None
+
+
 def test_a_constant_prediction_is_fitted_to_the_mean():
     truth = np.random.default_rng(0).uniform(1, 50, (9, 11))
     metric = DepthErrors("metric", "scale-and-shift")

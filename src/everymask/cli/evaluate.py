@@ -19,7 +19,7 @@ def evaluate(
     data: Annotated[str, typer.Argument(help="Annotated images: a folder, a zip or tar file, or an fsspec URL.")],
     task: Annotated[
         str | None,
-        typer.Option(help="panoptic, instance or semantic.", show_default="the model's first that the data has"),
+        typer.Option(help="panoptic, instance, semantic or depth.", show_default="the model's first that the data has"),
     ] = None,
     split: Annotated[str | None, typer.Option(help="The part of the data, such as val.")] = None,
     format: Annotated[
@@ -41,7 +41,7 @@ def evaluate(
     window: Window = None,
     overlap: Overlap = None,
 ) -> None:
-    """Measure a model: PQ, AP or mIoU over all images together, and the figures of each class.
+    """Measure a model: PQ, AP, mIoU or the errors of depth over all images together, and the figures of each class.
 
     An image that cannot be read is reported and left out; the exit status is then 1.
     """
@@ -72,7 +72,8 @@ def evaluate(
         for done in evaluation.run():
             progress.update(bar, completed=done)
     report = evaluation.report()
-    _print_classes(report)
+    if report.figures.columns:
+        _print_classes(report)
     _print_phases(report)
     _print_headline(report, evaluation.total)
     if json_file is not None:
@@ -93,9 +94,10 @@ def _known_task(task: str | None) -> "Task | None":
     """What --task says. Raises OptionError, before any work, where that is nothing to evaluate."""
     from everymask.segmentation import TASKS
 
-    if task is not None and task not in TASKS:
-        raise OptionError(f"--task is {task!r}: choose from {', '.join(TASKS)}")
-    return next((each for each in TASKS if each == task), None)
+    tasks: tuple[Task, ...] = (*TASKS, "depth")
+    if task is not None and task not in tasks:
+        raise OptionError(f"--task is {task!r}: choose from {', '.join(tasks)}")
+    return next((each for each in tasks if each == task), None)
 
 
 def _print_classes(report: "Report") -> None:
@@ -136,14 +138,15 @@ def _print_phases(report: "Report") -> None:
 
 
 def _print_headline(report: "Report", total: int) -> None:
+    from everymask.evaluation.figures import figure_text
+
     images = f"{report.images}{f' of {total}' if report.images < total else ''} image{'s' if total > 1 else ''}"
     print(f"{report.model} on {report.data}, {report.task}, {images}")
-    figures = report.figures.headline.items()
-    print("  ".join(f"{name} -" if value is None else f"{name} {value:.2%}" for name, value in figures))
+    print("  ".join(figure_text(name, value) for name, value in report.figures.headline.items()))
 
 
 def _write_json(path: Path, report: "Report") -> None:
-    """Figures in 0..1, null for a class that is in neither truth nor prediction."""
+    """Figures in 0..1 or metres, null for a class that is in neither truth nor prediction."""
     import json
 
     from everymask.atomic import ready_folder, write

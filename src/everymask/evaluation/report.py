@@ -26,7 +26,7 @@ class Report:
 
     ``images``: over how many images the figures go; ``failures``: those that they leave out. ``labels`` are the data
     set's: ``figures.classes`` follows them. ``seconds``: how long each phase took for all images together. ``worst``:
-    as many of the worst images as were asked for, the worst first.
+    as many of the worst images as were asked for, the worst first. ``labels`` are empty for depth.
     """
 
     model: str
@@ -40,7 +40,7 @@ class Report:
     worst: tuple[WorstImage, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """All of it but the pictures, in what JSON has: shares in 0..1, null where there is no figure."""
+        """All of it but the pictures, in what JSON has: shares in 0..1, null where there is no figure; metres."""
         classes = [
             {
                 "label": self.labels.names[index],

@@ -17,7 +17,8 @@ _FILE = re.compile(r"worst-\d{3,}-.*\.png")
 
 @dataclass(frozen=True, slots=True)
 class WorstImage:
-    """``name`` of the image, its own ``score`` in 0..1, and a ``picture``: a PNG file of prediction beside truth."""
+    """``name`` of the image, its own ``score`` by the figure for one image, and a ``picture``: a PNG file of prediction
+    beside truth."""
 
     name: str
     score: float
@@ -25,19 +26,22 @@ class WorstImage:
 
 
 class WorstImages:
-    """Keeps the ``count`` images with the lowest scores; of equal scores the earlier."""
+    """Keeps the ``count`` images with the lowest scores, or with the highest where these are errors; of equal scores
+    the earlier."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, *, errors: bool = False) -> None:
         self._count = count
+        self._sign = 1 if errors else -1
         self._kept: list[tuple[float, int, WorstImage]] = []  # a heap: the best of them first
         self._offered = 0
 
     def offer(self, name: str, score: float, draw: Callable[[], Image.Image]) -> None:
         """Keeps an image if it is bad enough; only then it is drawn."""
         self._offered += 1
-        if len(self._kept) == self._count and score >= -self._kept[0][0]:
+        badness = self._sign * score
+        if len(self._kept) == self._count and badness <= self._kept[0][0]:
             return
-        entry = (-score, -self._offered, WorstImage(name, score, _png(draw())))
+        entry = (badness, -self._offered, WorstImage(name, score, _png(draw())))
         if len(self._kept) < self._count:
             heapq.heappush(self._kept, entry)
         else:

@@ -1,5 +1,6 @@
 """Errors of depth maps (Eigen et al., "Depth Map Prediction from a Single Image", 2014), image by image."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,6 +16,8 @@ Alignment = Literal["none", "median", "scale-and-shift"]
 ALIGNMENTS: tuple[Alignment, ...] = ("none", "median", "scale-and-shift")
 
 _THRESHOLD = 1.25
+
+_Depths = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,11 @@ class DepthErrors:
         self._sums: NDArray[np.float64] = np.zeros(7)  # in the order of the fields of DepthScores
         self._images = 0
 
+    @property
+    def images(self) -> int:
+        """How many images count so far."""
+        return self._images
+
     def add(
         self,
         prediction: NDArray[np.floating[Any]],
@@ -91,7 +99,36 @@ class DepthErrors:
         where it is valid, the prediction there is not finite, or nowhere positive but taken as a depth, or the two are
         the same array.
         """
+        predicted, true = self._compared(prediction, truth, valid)
+        if not true.size:
+            return
         kind, alignment, min_depth, max_depth = self._protocol
+        metres = _alignment(predicted, true, kind, alignment)(predicted)
+        self._sums += _errors(metres.clip(min_depth, max_depth), true)
+        self._images += 1
+
+    def aligned(
+        self, prediction: NDArray[np.floating[Any]], truth: NDArray[np.floating[Any]]
+    ) -> NDArray[np.float32] | None:
+        """What ``add`` measures, at every pixel: metres (H, W) float32, fitted to the truth and limited to the range.
+
+        None where the truth has no depth in range, so that nothing can be fitted. Raises DataError as ``add`` does.
+        """
+        predicted, true = self._compared(prediction, truth, None)
+        if not true.size:
+            return None
+        kind, alignment, min_depth, max_depth = self._protocol
+        metres = _alignment(predicted, true, kind, alignment)(prediction.astype(np.float64))
+        return metres.clip(min_depth, max_depth).astype(np.float32)
+
+    def _compared(
+        self,
+        prediction: NDArray[np.floating[Any]],
+        truth: NDArray[np.floating[Any]],
+        valid: NDArray[np.bool_] | None,
+    ) -> tuple[_Depths, _Depths]:
+        """Prediction and truth of the N pixels that count, (N,) each. Raises DataError as ``add`` does."""
+        _, _, min_depth, max_depth = self._protocol
         check_same_shape(prediction.shape, truth.shape)
         refuse_truth_itself(prediction, truth)
         if valid is None:
@@ -103,14 +140,11 @@ class DepthErrors:
                 "and metres elsewhere"
             )
         counts = valid & (truth >= min_depth) & (truth <= max_depth)
-        true = truth[counts].astype(np.float64)  # (N,)
-        predicted = prediction[counts].astype(np.float64)  # (N,)
+        true = truth[counts].astype(np.float64)
+        predicted = prediction[counts].astype(np.float64)
         if not np.isfinite(predicted).all():
             raise DataError('the predicted depth is not finite everywhere: load the model with dtype="float32"')
-        if not true.size:
-            return
-        self._sums += _errors(_align(predicted, true, kind, alignment).clip(min_depth, max_depth), true)
-        self._images += 1
+        return predicted, true
 
     def merge(self, other: "DepthErrors") -> None:
         """Adds what another has measured. Raises DataError where its kind, alignment or range differ."""
@@ -133,38 +167,42 @@ class DepthErrors:
         return DepthScores(abs_rel, sq_rel, rmse, log_rmse, delta1, delta2, delta3, self._images)
 
 
-def _align(
-    predicted: NDArray[np.float64], true: NDArray[np.float64], kind: DepthKind, alignment: Alignment
-) -> NDArray[np.float64]:
-    """Depths in metres from what was predicted, both (N,); infinite or negative ones may occur."""
+def _alignment(
+    predicted: _Depths, true: _Depths, kind: DepthKind, alignment: Alignment
+) -> Callable[[_Depths], _Depths]:
+    """What makes metres of predictions of any shape, fitted to the N predicted and true values of an image.
+
+    Infinite or negative depths may come out.
+    """
     if alignment == "scale-and-shift":
         if kind == "metric":
             return _fit(predicted, true)
-        return _invert(_fit(predicted, 1 / true))
-    depth = _invert(predicted) if kind == "relative" else predicted
+        fitted = _fit(predicted, 1 / true)
+        return lambda values: _invert(fitted(values))
     if not (predicted > 0).any():
         raise DataError(
             "no predicted depth is positive: is the prediction a depth at all, and of the kind that was stated?"
         )
+    depths: Callable[[_Depths], _Depths] = _invert if kind == "relative" else np.array
     if alignment == "none":
-        return depth
-    middle = float(np.median(depth))
+        return depths
+    middle = float(np.median(depths(predicted)))
     if not 0 < middle < np.inf:
         raise DataError(
             "the median of the predicted depths is not positive and finite, so it cannot be scaled to the truth's: "
             'choose the alignment "scale-and-shift"'
         )
-    return depth * (float(np.median(true)) / middle)
+    return lambda values: depths(values) * (float(np.median(true)) / middle)
 
 
-def _fit(predicted: NDArray[np.float64], true: NDArray[np.float64]) -> NDArray[np.float64]:
-    """scale * predicted + shift with the least squared distance to ``true``, all (N,); a constant becomes the mean."""
-    apart = predicted - predicted.mean()
+def _fit(predicted: _Depths, true: _Depths) -> Callable[[_Depths], _Depths]:
+    """scale * values + shift with the least squared distance to ``true``, (N,); a constant becomes the mean."""
+    mean = predicted.mean()
+    apart = predicted - mean
     spread = float(apart @ apart)
     middle = float(true.mean())
     scale = float(apart @ (true - middle)) / spread if spread else 0.0
-    fitted: NDArray[np.float64] = scale * apart + middle
-    return fitted
+    return lambda values: scale * (values - mean) + middle
 
 
 def _invert(inverse: NDArray[np.float64]) -> NDArray[np.float64]:
