@@ -20,7 +20,6 @@ from everymask.errors import OptionError
 from everymask.evaluation import evaluate
 from everymask.geometry import Size
 from everymask.segmentation import DepthKind
-from everymask.segmentation import DepthKind
 from everymask.training.adaptation import CLASS_HEADS, adapt, untrained
 from everymask.training.defaults import default_recipe
 from everymask.training.job import TrainingJob
@@ -175,8 +174,6 @@ def test_data_of_another_size_is_cut_to_the_crop(tmp_path: Path) -> None:
 @dataclass(frozen=True)
 class DrawnDepth(DrawnData):
     """Boxes whose later ones are nearer."""
-
-    depth_kind: DepthKind = "relative"
 
     depth_kind: DepthKind = "relative"
 

@@ -14,7 +14,7 @@ from everymask.geometry import Size
 from everymask.labels import LabelSet
 from everymask.networks.outputs import DepthMap, MaskQueries, PixelLogits, PixelsAndDepth
 from everymask.preprocessing import Preprocessing, prepare
-from everymask.segmentation import Region, Task
+from everymask.segmentation import DepthKind, Region, Task
 from everymask.training.augmentation import Augmentation
 from everymask.training.samples import Sample, Samples, SampleSpec, lessons_of
 from networks.test_invariants import CASES, Case
@@ -134,11 +134,16 @@ def test_the_size_is_a_multiple_of_the_divisor() -> None:
     assert spec(preprocessing=SEGFORMER, crop=Size(33, 64)).size == Size(33, 64)
 
 
-def test_depth_is_cut_like_the_image() -> None:
-    class WithDepth(PaintedData):
-        def read_depth(self, index: int) -> NDArray[np.float32]:
-            return self.read_truth(index).class_map().astype(np.float32) + 2
+class WithDepth(PaintedData):
+    """Depth is the class + 2, and 1 where there is none."""
 
+    depth_kind: DepthKind = "metric"
+
+    def read_depth(self, index: int) -> NDArray[np.float32]:
+        return self.read_truth(index).class_map().astype(np.float32) + 2
+
+
+def test_depth_is_cut_like_the_image() -> None:
     augmentation = Augmentation(scale=(0.5, 2.0), fit="inside")
     both = Samples(WithDepth(), spec(lessons=("classes", "depth"), augmentation=augmentation))
     for epoch in range(5):
@@ -150,6 +155,29 @@ def test_depth_is_cut_like_the_image() -> None:
         assert set(found.depth[~known].tolist()) <= {0.0, 1.0}
     alone = sample(Samples(WithDepth(), spec(lessons=("depth",), tasks=("depth",))))
     assert alone.class_map is alone.targets is None
+
+
+def test_metres_are_turned_into_what_the_network_predicts() -> None:
+    class Sparse(WithDepth):
+        def read_depth(self, index: int) -> NDArray[np.float32]:
+            depth = super().read_depth(index)
+            depth[::2] = 0
+            return depth
+
+    def depth_of(data: WithDepth, kind: DepthKind) -> NDArray[np.float32]:
+        depth = sample(Samples(data, spec(lessons=("depth",), depth_kind=kind))).depth
+        assert depth is not None
+        return depth.numpy()
+
+    metres, inverse = depth_of(Sparse(), "metric"), depth_of(Sparse(), "relative")
+    assert not metres[::2].any()
+    assert not inverse[::2].any()
+    np.testing.assert_allclose(metres[1::2] * inverse[1::2], 1)
+    relative = WithDepth()
+    relative.depth_kind = "relative"
+    np.testing.assert_array_equal(depth_of(relative, "relative"), relative.read_depth(0))
+    with pytest.raises(OptionError, match="predicts metres and the depth of painted is relative"):
+        depth_of(relative, "metric")
 
 
 def test_errors_come_in_the_place_of_a_sample() -> None:

@@ -78,6 +78,7 @@ def train(
     }
     chosen_device = choose_device(device)
 
+    from everymask.evaluation.figures import figure_text
     from everymask.training.adaptation import adapt, knows_classes
     from everymask.training.defaults import default_recipe
     from everymask.training.job import TrainingJob
@@ -88,7 +89,7 @@ def train(
     wanted = _known_task(task)
     in_parts = recipe is not None and read_recipe(recipe, TrainingRecipe()).instances_from == "components"
     # Instances that are connected parts of class maps need annotations of classes alone.
-    annotated = None if wanted == "depth" else "semantic" if in_parts else wanted
+    annotated = "semantic" if in_parts and wanted != "depth" else wanted
     training, held_out = _open(data, format, split, validation_split, annotated)
 
     source = _source(model, from_scratch=from_scratch)
@@ -120,7 +121,7 @@ def train(
     if not (resume and (output / "state.pt").exists()):
         _print_preflight(preflight(job))
     result = run(job)
-    figures = "  ".join(f"{name} {value:.2%}" for name, value in result.figures.items())
+    figures = "  ".join(figure_text(name, value) for name, value in result.figures.items())
     print(f"{result.steps} steps taken{': ' if figures else ''}{figures}")
     print(f"the network is in {result.folder}: everymask segment PHOTO --model {result.folder}")
 

@@ -102,5 +102,6 @@ def samples_of(job: TrainingJob) -> Samples:
         seed=recipe.seed,
         instances_from=recipe.instances_from,
         texts=texts,
+        depth_kind=job.checkpoint.depth_kind,
     )
     return Samples(job.data, spec)

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from everymask.atomic import ready_folder, write
 from everymask.errors import MissingExtraError
+from everymask.evaluation.figures import figure_text
 
 STEPS, VALIDATIONS, PICTURES, TENSORBOARD = "steps.csv", "validation.csv", "pictures", "tensorboard"
 
@@ -56,7 +57,7 @@ class TrainingLog:
     def validation(self, step: int, figures: Mapping[str, float]) -> None:
         """Figures of a validation by name; every call has the same names."""
         self._add(VALIDATIONS, "validation", step, figures)
-        said = "  ".join(f"{name} {value:.2%}" for name, value in figures.items())
+        said = "  ".join(figure_text(name, value) for name, value in figures.items())
         self._bar.console.print(f"step {step}: {said}", soft_wrap=True)
         self._board.flush()
 

@@ -15,6 +15,7 @@ from torch.multiprocessing.spawn import ProcessRaisedException
 from everymask import errors
 from everymask.atomic import ready_folder
 from everymask.errors import OptionError
+from everymask.evaluation.engine import check_metres
 from everymask.networks.eomt import EoMT
 from everymask.training.averaging import AveragedNetwork
 from everymask.training.batches import batches
@@ -64,6 +65,8 @@ def train(job: TrainingJob) -> TrainingResult:
             )
         check_same_run(state, job.identity(), job.output)
     samples = samples_of(job)
+    if job.task == "depth" and job.validation is not None:
+        check_metres(job.validation)
     batches(samples, job.recipe, world=job.devices)  # what it refuses, it refuses before anything runs
     try:
         figures: dict[str, float] = make_fabric(job).launch(partial(_run, job=job, samples=samples))

@@ -1,7 +1,7 @@
 """From an annotated image to what a network is shown and what it should learn from it."""
 
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from everymask.datasets.dataset import DataSet
+from everymask.datasets.dataset import DataSet, DepthDataSet
 from everymask.errors import DataError, EverymaskError, OptionError
 from everymask.geometry import Size
 from everymask.networks.beit import BeitSegmentation
@@ -19,7 +19,7 @@ from everymask.networks.segformer import SegFormer
 from everymask.networks.upernet import UPerNet
 from everymask.preprocessing import Preprocessing
 from everymask.preprocessing.resizing import next_multiple
-from everymask.segmentation import Task
+from everymask.segmentation import DepthKind, Task
 from everymask.training.augmentation import (
     Augmentation,
     Number,
@@ -39,16 +39,6 @@ Lesson = Literal["masks", "classes", "depth"]
 """What a network learns: segments as a set of masks, the class of every pixel, or the depth of every pixel."""
 
 
-@runtime_checkable
-class DepthDataSet(DataSet, Protocol):
-    """Images whose depth is known, with or without segments."""
-
-    def read_depth(self, index: int) -> NDArray[np.float32]:
-        """The depth of every pixel, (H, W) float32, in what the network shall predict: inverse depth of any scale and
-        shift, or metres. Zero, negative or not finite where it is unknown. Raises DataError where it cannot be read.
-        """
-
-
 @dataclass(frozen=True)
 class SampleSpec:
     """What samples are made of.
@@ -56,7 +46,8 @@ class SampleSpec:
     ``lessons``: what the network learns (see ``lessons_of``). ``tasks``: what its segments are; from several, each
     sample draws one, as OneFormer learns them (section 3.1). Of ``preprocessing`` rescaling, normalisation, divisor and
     the colour of the padding are used. ``crop``: the size of all samples, rounded up to multiples of the divisor.
-    ``texts``: what a network that is told its task needs besides.
+    ``texts``: what a network that is told its task needs besides. ``depth_kind``: what the network predicts, for which
+    annotated metres are turned into inverse depths; None where it learns no depth.
     """
 
     lessons: tuple[Lesson, ...]
@@ -67,6 +58,7 @@ class SampleSpec:
     seed: int
     instances_from: InstancesFrom = "annotations"
     texts: TaskTexts | None = None
+    depth_kind: DepthKind | None = None
 
     @property
     def size(self) -> Size:
@@ -160,7 +152,10 @@ class Samples(Dataset[Sample | EverymaskError]):
         assert isinstance(self.dataset, DepthDataSet)
         depth = self.dataset.read_depth(index)
         self._check_size("depth", index, Size(*depth.shape), size)
-        return torch.from_numpy(_padded(view_of_map(depth, view), self.spec.size, 0))
+        seen = view_of_map(depth, view)  # (h, w)
+        if self.dataset.depth_kind == "metric" and self.spec.depth_kind == "relative":
+            seen = np.divide(1, seen, out=np.zeros_like(seen), where=seen > 0)
+        return torch.from_numpy(_padded(seen, self.spec.size, 0))
 
     def _check_size(self, what: str, index: int, found: Size, size: Size) -> None:
         if found != size:
@@ -177,7 +172,13 @@ def check_teaches(dataset: DataSet, spec: SampleSpec) -> None:
     if "depth" in spec.lessons and not isinstance(dataset, DepthDataSet):
         raise OptionError(
             f"{dataset.name} says nothing of depth, which this network learns: train one that segments alone, or give "
-            "a data set with a method read_depth (everymask.training.samples.DepthDataSet)"
+            "data with depth (the folder depth beside images; in Python, what has read_depth as a DepthDataSet)"
+        )
+    kind = dataset.depth_kind if "depth" in spec.lessons and isinstance(dataset, DepthDataSet) else None
+    if kind == "relative" and spec.depth_kind == "metric":
+        raise OptionError(
+            f"this network predicts metres and the depth of {dataset.name} is relative, without a unit: train a "
+            "network of relative depth, or give data in metres"
         )
     apart = set(spec.tasks) & {"panoptic", "instance"}
     if "masks" not in spec.lessons or not apart:

@@ -9,13 +9,14 @@ from numpy.typing import NDArray
 from torch import nn
 
 from everymask.checkpoints.load import Checkpoint
-from everymask.datasets.dataset import DataSet
+from everymask.datasets.dataset import DataSet, DepthDataSet
 from everymask.evaluation import evaluate
-from everymask.evaluation.drawing import compare
+from everymask.evaluation.figures import measure_for
 from everymask.segmentation import Task
 from everymask.segmenter import Segmenter
 
 PICTURES = 4
+DECIDING_OF_DEPTH = "delta1"
 
 
 def validate(
@@ -23,11 +24,18 @@ def validate(
 ) -> dict[str, float]:
     """The figures of ``network`` on ``data`` as ``everymask evaluate`` has them, the most important first.
 
-    ``checkpoint`` says how images are prepared. The network is in eval mode afterwards. Figures that the data does not
-    allow, such as PQ of stuff without stuff, are nan. Raises DataError where no image can be read.
+    Of the first one more is better: of depth it is delta1. A network with two heads has the figures of its classes and,
+    where the data has depth in metres, of its depth. ``checkpoint`` says how images are prepared. The network is in
+    eval mode afterwards. Figures that the data does not allow, such as PQ of stuff without stuff, are nan. Raises
+    DataError where no image can be read.
     """
-    report = evaluate(_segmenter(checkpoint, network, device), data, task)
-    return {name: torch.nan if value is None else value for name, value in report.figures.headline.items()}
+    segmenter = _segmenter(checkpoint, network, device)
+    headline = evaluate(segmenter, data, task).figures.headline
+    if task == "depth":
+        headline = {DECIDING_OF_DEPTH: headline[DECIDING_OF_DEPTH], **headline}
+    elif segmenter.depth_kind is not None and isinstance(data, DepthDataSet) and data.depth_kind == "metric":
+        headline = {**headline, **evaluate(segmenter, data, "depth").figures.headline}
+    return {name: torch.nan if value is None else value for name, value in headline.items()}
 
 
 def pictures(
@@ -35,9 +43,10 @@ def pictures(
 ) -> Iterator[tuple[str, NDArray[np.uint8]]]:
     """The first images of ``data`` by name, with prediction and truth beside each other, (H, W, 3) uint8."""
     segmenter = _segmenter(checkpoint, network, device)
+    measure = measure_for(task, data.labels, segmenter.depth_kind)
     for index, name in enumerate(data.names[:PICTURES]):
         prediction = segmenter(data.read_image(index), task=task)
-        yield name, np.asarray(compare(prediction, data.read_truth(index), name))
+        yield name, np.asarray(measure.draw(prediction, measure.read(data, index), name))
 
 
 def _segmenter(checkpoint: Checkpoint, network: nn.Module, device: torch.device) -> Segmenter:
