@@ -3,17 +3,19 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from everymask.datasets.dataset import DepthDataSet
 from everymask.datasets.opening import open_dataset, recognise_formats
 from everymask.datasets.storage import Storage
 from everymask.doctor.classes import check_classes
 from everymask.doctor.coco import annotation_files, examine_coco
+from everymask.doctor.depth import examine_images
 from everymask.doctor.duplicates import check_duplicates
 from everymask.doctor.examination import Examined, Progress
 from everymask.doctor.files import check_partners, check_readable, check_sizes
 from everymask.doctor.findings import Finding, Report, finding, in_order
 from everymask.doctor.index_maps import examine_index_maps
 from everymask.doctor.instances import instance_rule
-from everymask.doctor.layouts import LAYOUTS, list_entries, read_convention
+from everymask.doctor.layouts import DEPTH_ALONE, LAYOUTS, has_depth_alone, list_entries, read_convention
 from everymask.doctor.listing import Listing
 from everymask.errors import DataError, ImageError
 
@@ -44,8 +46,10 @@ def check(
     if len(known) != 1 or known[0] not in (*LAYOUTS, "coco-panoptic", "coco-instances"):
         open_dataset(location, format=format, split=split)  # says what is wrong, better than could be said here
     name = known[0]
-    if name in LAYOUTS:
-        entries = list_entries(storage, name, split)
+    if has_depth_alone(storage, name):
+        examined = examine_images(storage, list_entries(storage, DEPTH_ALONE, split), progress)
+    elif name in LAYOUTS:
+        entries = list_entries(storage, LAYOUTS[name], split)
         try:
             convention = read_convention(storage, name)
         except DataError as error:
@@ -62,7 +66,7 @@ def check(
     findings = _shared(examined)
     if not any(each.severity == "error" for each in findings):
         findings += _refused(location, name, examined.splits)
-    if model is not None:
+    if model is not None and examined.labels.names:  # depth has no classes to compare
         findings += _against(model, location, name, examined)
     return Report(storage.where(), name, examined.splits, in_order(findings))
 
@@ -91,6 +95,8 @@ def _refused(location: str | Path, format: str, splits: Iterable[str]) -> list[F
         for index in range(len(data.names)):
             try:
                 data.read_truth(index)
+                if isinstance(data, DepthDataSet):
+                    data.read_depth(index)
             except (DataError, ImageError) as error:
                 refused.append(str(error))
     return [_refusal("refused", "annotations", refused)] if refused else []

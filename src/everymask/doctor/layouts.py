@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from everymask.datasets import ade20k, camvid, cityscapes, coco_stuff, mapillary_vistas, pascal_voc
+from everymask.datasets import ade20k, camvid, cityscapes, coco_stuff, folder, mapillary_vistas, pascal_voc
 from everymask.datasets.class_file import CLASS_FILES, read_class_list
 from everymask.datasets.storage import Storage
 from everymask.doctor.category_maps import STUFF_VALUES
@@ -86,12 +86,20 @@ LAYOUTS: Mapping[str, Layout] = {
 }
 
 
-def list_entries(storage: Storage, format: str, split: str | None) -> dict[str, tuple[Entry, ...]]:
-    """The images of each split, or of ``split`` alone, with their label pictures.
+DEPTH_ALONE = Layout(LAYOUTS["folder"].images, (folder.DEPTHS,), ("depth/**/*.png",))
+"""A plain folder without labels."""
+
+
+def has_depth_alone(storage: Storage, format: str) -> bool:
+    """Whether depth is all that a plain folder says of its images."""
+    return format == "folder" and bool(storage.below("depth")) and not storage.below("labels")
+
+
+def list_entries(storage: Storage, layout: Layout, split: str | None) -> dict[str, tuple[Entry, ...]]:
+    """The images of each split, or of ``split`` alone, with their label pictures, or what the layout has for these.
 
     Raises DataError where there are no images or no such split.
     """
-    layout = LAYOUTS[format]
     labels, _ = _labels(storage, layout)
     images, masks = _files(storage, layout.images), _files(storage, labels)
     instances = _files(storage, layout.instances) if layout.instances is not None else {}
