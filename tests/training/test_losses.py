@@ -19,6 +19,7 @@ from everymask.training.losses import LossConfig, MaskLossConfig, loss_for, publ
 from everymask.training.matcher import LossWeights
 from everymask.training.pixel_loss import HardPixels, PixelLossConfig
 from everymask.training.targets import Targets
+from small_models import METRIC
 
 NETWORK = nn.Identity()
 PIXELS = torch.zeros(2, 3, 16, 16)
@@ -114,6 +115,17 @@ def test_two_heads_learn_from_what_there_is() -> None:
     assert set(loss(output, replace(batch, class_maps=None)).parts) == {"depth"}
     with pytest.raises(DataError, match="learns from class_maps, which the batch lacks"):
         loss(output, Batch(PIXELS))
+
+
+def test_metres_that_a_network_cannot_tell_are_unknown() -> None:
+    metric, _ = FAMILIES["depth_anything"].build(METRIC, 0)
+    depth = DepthMap(torch.rand(1, 16, 16) * 20)
+    truth = torch.rand(1, 16, 16) * 40
+    within = torch.where(truth <= 20, truth, 0)
+    config = LossConfig(metric_depth=MetricDepthLoss())
+    limited = loss_for(metric, config)(depth, Batch(PIXELS[:1], depth=truth)).total
+    assert limited == loss_for(NETWORK, config)(depth, Batch(PIXELS[:1], depth=within)).total
+    assert limited != loss_for(NETWORK, config)(depth, Batch(PIXELS[:1], depth=truth)).total
 
 
 def test_classes_that_the_network_does_not_know_are_refused() -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from everymask.errors import DataError, OptionError
+from everymask.networks.depth_anything import DepthAnything
 from everymask.networks.detr import BoxedQueries
 from everymask.networks.oneformer import OneFormer, TaskQueries, TextMapper
 from everymask.networks.outputs import DepthMap, MaskQueries, Output, PixelLogits
@@ -139,12 +140,14 @@ def loss_for(network: nn.Module, config: LossConfig) -> Callable[[Output, Batch]
 
     The output is that of training mode. A network with two heads learns from what the batch has. Everything is computed
     in float32, also where the forward pass was not. Where several processes train together, all must call the loss
-    equally often.
+    equally often. Metres beyond the largest depth that a network can tell count as unknown, as Depth Anything V2 has it
+    (metric_depth/train.py).
 
     The function raises OptionError where ``config`` lacks what the output asks for, and DataError where the batch does
     or has a class that the network does not know.
     """
     text_mapper = network.text_mapper if isinstance(network, OneFormer) else None
+    farthest = network.head.max_depth if isinstance(network, DepthAnything) else None
 
     def loss(output: Output, batch: Batch) -> LossParts:
         with torch.autocast(batch.pixel_values.device.type, enabled=False):
@@ -156,12 +159,12 @@ def loss_for(network: nn.Module, config: LossConfig) -> Callable[[Output, Batch]
             elif isinstance(output, PixelLogits):
                 parts |= _pixel_parts(output, batch, config.pixels)
             elif isinstance(output, DepthMap):
-                parts |= _depth_part(output, batch, config)
+                parts |= _depth_part(output, batch, config, farthest)
             else:
                 if batch.class_maps is not None or batch.depth is None:
                     parts |= _pixel_parts(output.pixels, batch, config.pixels)
                 if batch.depth is not None:
-                    parts |= _depth_part(output.depth, batch, config)
+                    parts |= _depth_part(output.depth, batch, config, farthest)
             total = torch.stack(list(parts.values())).sum()
         return LossParts(total, {name: each.detach() for name, each in parts.items()})
 
@@ -217,9 +220,11 @@ def _pixel_parts(output: PixelLogits, batch: Batch, config: PixelLossConfig | No
     return parts
 
 
-def _depth_part(output: DepthMap, batch: Batch, config: LossConfig) -> dict[str, Tensor]:
+def _depth_part(output: DepthMap, batch: Batch, config: LossConfig, farthest: float | None) -> dict[str, Tensor]:
     depth = _given("depth", batch.depth)
     if config.metric_depth is not None:
+        if farthest is not None:
+            depth = torch.where(depth <= farthest, depth, 0)
         return {"depth": metric_depth_loss(output.depth, depth, config.metric_depth)}
     return {"depth": relative_depth_loss(output.depth, depth, _wanted("relative_depth", config.relative_depth))}
 
