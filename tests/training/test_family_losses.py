@@ -32,6 +32,7 @@ from transformers import (
     UperNetConfig,
     UperNetForSemanticSegmentation,
 )
+from transformers.models.beit.modeling_beit import BeitRelativePositionBias
 
 from everymask.checkpoints.families import FAMILIES
 from everymask.checkpoints.strict import load_strictly
@@ -261,7 +262,15 @@ PIXEL_FAMILIES = {
 }
 
 
+@pytest.fixture
+def uncached_positions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """transformers remembers BEiT's index for all networks, in tests before as a tensor without gradients."""
+    made = BeitRelativePositionBias.generate_relative_position_index.__wrapped__
+    monkeypatch.setattr(BeitRelativePositionBias, "generate_relative_position_index", staticmethod(made))
+
+
 @pytest.mark.parametrize("family", PIXEL_FAMILIES)
+@pytest.mark.usefixtures("uncached_positions")
 def test_pixel_families(family: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     reference = PIXEL_FAMILIES[family]()
