@@ -7,20 +7,14 @@ kept must agree. Times are medians of runs that take turns; the first of each is
 """
 
 import argparse
-import json
 import statistics
-import tempfile
-import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import DetrConfig, DetrForSegmentation, ResNetConfig
+from twins import same_network, seconds
 
-from everymask.checkpoints.layouts import detr
-from everymask.checkpoints.strict import load_strictly
 from everymask.geometry import Size
 
 NUM_LABELS = 250
@@ -32,16 +26,6 @@ def reference() -> nn.Module:
     return DetrForSegmentation(DetrConfig(backbone_config=backbone, num_labels=NUM_LABELS)).eval()
 
 
-def same_network(theirs: nn.Module) -> nn.Module:
-    """Ours with their weights, by way of the file they write."""
-    with tempfile.TemporaryDirectory() as folder:
-        theirs.save_pretrained(folder)
-        config = json.loads((Path(folder) / "config.json").read_text())
-        network, layout = detr.build(config, NUM_LABELS)
-        load_strictly(network, layout, load_file(Path(folder) / "model.safetensors"))
-    return network.eval()
-
-
 def keeper(count: int) -> Callable[[Tensor], Tensor]:
     """Keeps the ``count`` queries of every image that are surest of an object."""
 
@@ -50,12 +34,6 @@ def keeper(count: int) -> Callable[[Tensor], Tensor]:
         return torch.zeros_like(score, dtype=torch.bool).scatter_(1, score.topk(count).indices, True)
 
     return keep
-
-
-def seconds(function: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
 
 
 def main() -> None:
@@ -70,7 +48,7 @@ def main() -> None:
     torch.manual_seed(0)
     size = Size(arguments.height, arguments.width)
     theirs = reference()
-    ours = same_network(theirs)
+    ours = same_network(theirs, NUM_LABELS)
     pixel_values = torch.randn(1, 3, *size)
     keep = keeper(arguments.kept)
     with torch.inference_mode():
