@@ -49,9 +49,11 @@ def test_an_error_ends_its_phase(clock):
     assert (watch.seconds["read"], watch.seconds["metric"]) == (3, 1)
 
 
-def test_no_stopwatch_no_measuring():
-    with timed(None, "read"):
-        pass
+def test_without_a_stopwatch_only_the_work_is_done():
+    done = []
+    with timed(None, "read") as measured:
+        done.append("read")
+    assert (done, measured) == (["read"], None)
 
 
 def test_a_stream_tells_it_every_phase_and_stays_the_same():
