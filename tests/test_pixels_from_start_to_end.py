@@ -1,5 +1,6 @@
 """A network that scores pixels, from an image to its result: whole, in sliding windows, in batches."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from transformers import SegformerForSemanticSegmentation
 from transformers.models.segformer.image_processing_pil_segformer import SegformerImageProcessorPil
 
 import everymask
-from everymask.errors import OptionError
+from everymask.errors import CheckpointError, OptionError
 from everymask.geometry import Size
 from everymask.tiling import Tiling
 from small_models import DEPTH_ANYTHING, DEPTH_PROCESSOR, LABELS, SEGFORMER, SEGFORMER_PROCESSOR, save_small
@@ -133,6 +134,17 @@ def test_tasks_and_thresholds_that_pixels_do_not_have(folder: Path, tmp_path: Pa
         everymask.load(tmp_path, window=64)
     with pytest.raises(OptionError, match="choose depth"):
         everymask.load(tmp_path)(picture(40, 40), task="semantic")
+
+
+def test_a_task_that_the_network_cannot_do_is_refused(tmp_path: Path) -> None:
+    save_small(tmp_path, SEGFORMER, SEGFORMER_PROCESSOR)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["everymask"]["tasks"] = ["panoptic"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(
+        CheckpointError, match='is said to do panoptic, but a network of its kind does semantic: correct "tasks"'
+    ):
+        everymask.load(tmp_path)
 
 
 def test_queries_are_read_in_windows_for_the_semantic_task_alone() -> None:

@@ -96,6 +96,11 @@ def load_checkpoint(
     if commercial:
         _refuse_unless_commercial(str(name), license)
     tasks = config.statement.tasks or (known.tasks if known else None)
+    if tasks is not None and not set(tasks) <= set(possible):
+        raise CheckpointError(
+            f"{name} is said to do {', '.join(tasks)}, but a network of its kind does {', '.join(possible)}: correct "
+            f'"tasks" in the everymask block of {folder / CONFIG}'
+        )
     preprocessor = _preprocessor(folder, family, config, tasks)
     preprocessing = Preprocessing.from_config(preprocessor)
     with no_random_initialisation():

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from everymask.checkpoints.layouts.parts import refuse_unpublished
+from everymask.checkpoints.layouts.parts import refuse_unpublished, whole_number
 from everymask.checkpoints.layouts.rules import Layout, Rule, flatten, rename, stack
 from everymask.errors import CheckpointError
 from everymask.networks.backbones.beit import BeitConfig
@@ -65,10 +65,8 @@ def swin_config(config: Mapping[str, Any]) -> SwinConfig:
 def swinv2_config(config: Mapping[str, Any]) -> SwinV2Config:
     """Reads a transformers Swin v2 configuration, with that class's defaults for what it leaves out."""
     refuse_unpublished("Swin v2", config, {"use_absolute_embeddings": False, "hidden_act": "gelu"})
-    image, patch = config.get("image_size", 224), config.get("patch_size", 4)
-    for key, value in (("image_size", image), ("patch_size", patch)):
-        if not isinstance(value, int):
-            raise CheckpointError(f"Swin v2 with {key} = {value!r} is not supported; it must be one number")
+    image = whole_number("Swin v2", config, "image_size", 224)
+    patch = whole_number("Swin v2", config, "patch_size", 4)
     depths = tuple(config.get("depths", (2, 2, 6, 2)))
     sides = tuple(image // patch // 2**stage for stage in range(len(depths)))  # of the maps it was trained with
     if min(sides) < 1:
@@ -159,10 +157,8 @@ def convnext_config(config: Mapping[str, Any]) -> ConvNeXtConfig:
 def beit_config(config: Mapping[str, Any]) -> BeitConfig:
     """Reads a transformers BEiT configuration, with that class's defaults for what it leaves out."""
     refuse_unpublished("BEiT", config, {"hidden_act": "gelu", "use_mask_token": False, "use_mean_pooling": True})
-    image, patch = config.get("image_size", 224), config.get("patch_size", 16)
-    for key, value in (("image_size", image), ("patch_size", patch)):
-        if not isinstance(value, int):
-            raise CheckpointError(f"BEiT with {key} = {value!r} is not supported; it must be one number")
+    image = whole_number("BEiT", config, "image_size", 224)
+    patch = whole_number("BEiT", config, "patch_size", 16)
     layer_scale = config.get("layer_scale_init_value", 0.1)
     if not layer_scale > 0:
         raise CheckpointError(f"BEiT with layer_scale_init_value = {layer_scale} is not supported; it must be above 0")

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from everymask.checkpoints.layouts.backbones import beit_config, beit_layout, build_backbone
 from everymask.checkpoints.layouts.dpt_neck import neck_rules, unused_side_unit
-from everymask.checkpoints.layouts.parts import refuse_unpublished
+from everymask.checkpoints.layouts.parts import refuse_unpublished, whole_number
 from everymask.checkpoints.layouts.rules import Layout, Rule, flatten, rename
-from everymask.checkpoints.layouts.vit import dinov2_config, dinov2_layout, taps, whole_number
+from everymask.checkpoints.layouts.vit import dinov2_config, dinov2_layout, taps
 from everymask.errors import CheckpointError
 from everymask.networks.backbones.beit import Beit
 from everymask.networks.backbones.bit import BiT, BiTConfig

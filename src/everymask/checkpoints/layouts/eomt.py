@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from everymask.checkpoints.layouts.parts import attention_rules, class_weights, refuse_unpublished
+from everymask.checkpoints.layouts.parts import attention_rules, class_weights, refuse_unpublished, whole_number
 from everymask.checkpoints.layouts.rules import Layout, Rule, flatten, rename, split
 from everymask.checkpoints.layouts.vit import (
     block_rules,
@@ -154,8 +154,7 @@ def _dinov3(config: Mapping[str, Any]) -> ViTConfig:
 def _common(config: Mapping[str, Any]) -> dict[str, Any]:
     refuse_unpublished("EoMT", config, {"hidden_act": "gelu"})
     for key in ("image_size", "patch_size"):
-        if not isinstance(config.get(key, 16), int):
-            raise CheckpointError(f"EoMT with {key} = {config[key]!r} is not supported; it must be one number")
+        whole_number("EoMT", config, key, 16)
     return {
         "dim": config.get("hidden_size", 1024),
         "depth": config.get("num_hidden_layers", 24),

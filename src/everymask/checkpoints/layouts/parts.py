@@ -19,6 +19,14 @@ def refuse_unpublished(family: str, config: Mapping[str, Any], expected: Mapping
             )
 
 
+def whole_number(family: str, config: Mapping[str, Any], key: str, default: int) -> int:
+    """A size in pixels that transformers would take as a pair, too. Raises CheckpointError if it is one."""
+    value = config.get(key, default)
+    if type(value) is not int:
+        raise CheckpointError(f"{family} with {key} = {value!r} is not supported; it must be one number")
+    return value
+
+
 def attention_rules(published: str, ours: str) -> tuple[Rule, ...]:
     """Attention with separate projections. Both prefixes end with a dot."""
     return (

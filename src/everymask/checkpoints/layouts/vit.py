@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from everymask.checkpoints.layouts.parts import refuse_unpublished
+from everymask.checkpoints.layouts.parts import refuse_unpublished, whole_number
 from everymask.checkpoints.layouts.rules import Layout, Rule, flatten, rename, split
 from everymask.errors import CheckpointError
 from everymask.networks.backbones.vit import ViTConfig
@@ -80,14 +80,6 @@ def dinov2_layout(published: str, config: ViTConfig) -> Layout:
         ),
         constants={published + "embeddings.mask_token": torch.zeros(1, config.dim)},
     )
-
-
-def whole_number(family: str, config: Mapping[str, Any], key: str, default: int) -> int:
-    """A size in pixels that transformers would take as a pair, too. Raises CheckpointError if it is one."""
-    value = config.get(key, default)
-    if type(value) is not int:
-        raise CheckpointError(f"{family} with {key} = {value!r} is not supported; it must be one number")
-    return value
 
 
 def gated_width(hidden: int) -> int:
