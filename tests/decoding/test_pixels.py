@@ -1,5 +1,7 @@
 """The class of every pixel from a network that scores pixels: equal to resizing all logits and taking the largest."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
@@ -22,6 +24,15 @@ SEMANTIC = decoding_options("semantic")
 
 sides = st.integers(1, 90)
 sizes = st.tuples(sides, sides)
+
+
+@pytest.fixture(autouse=True, scope="module", params=["compiled", "by cells"])
+def way(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Looking into every pixel where there are few of them in a cell, or, as without a compiler, into cells alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "by cells":
+            patch.setattr("everymask.decoding.semantic.best_classes_natively", lambda scores, grid: None)
+        yield
 
 
 def random_logits(size: tuple[int, int], coarse: int | None, shift: float, seed: int) -> Tensor:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from eager import eager_segmenter
 from everymask.checkpoints import Checkpoint
 from everymask.checkpoints.layouts import detr
 from everymask.decoding import decode, decoding_options, relevant_queries
@@ -19,7 +20,6 @@ from everymask.networks.detr import EMPTY, Detr
 from everymask.networks.outputs import MaskQueries
 from everymask.preprocessing import Preprocessing
 from everymask.segmentation import TASKS, Segmentation, Task
-from everymask.segmenter import Segmenter
 
 LABELS = LabelSet(
     ("N/A", "cat", "N/A", "sky", "dog"),
@@ -172,7 +172,7 @@ def test_a_segmenter_makes_only_the_masks_it_reads() -> None:
     network = small_detr(len(labels), 0)
     preprocessing = Preprocessing.from_config({"image_processor_type": "DetrImageProcessor", "size": 64})
     checkpoint = Checkpoint("small", Path("small"), network, labels, preprocessing, TASKS, None)
-    model = Segmenter(checkpoint, torch.device("cpu"), torch.float32)
+    model = eager_segmenter(checkpoint)
     made: list[int] = []
     network.mask_head.register_forward_pre_hook(lambda head, inputs: made.append(len(inputs[2])))
     image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from everymask.decoding.regions import find_regions, relabel
+from everymask.decoding.regions import Regions, find_regions, relabel
 from everymask.decoding.resizing import Cells, Grid
 from everymask.geometry import Size
 from everymask.labels import LabelSet
@@ -43,6 +43,14 @@ def leaders(scores: Tensor) -> Leaders:
     return Leaders(which, first, second, _MARGIN * max(abs(float(smallest)), abs(float(largest))))
 
 
+def settled_cells(leading: Leaders, band: Grid) -> tuple[Tensor, Tensor]:
+    """The class that leads at the first corner of every cell of a band, and whether it wins all of the cell: (R, C)."""
+    which = band.corners(leading.which)  # (4, R, C)
+    settled = (which == which[0]).all(0)
+    settled &= band.corners(leading.first).amin(0) > band.corners(leading.second).amax(0) + leading.margin
+    return which[0], settled
+
+
 def best_classes(scores: Tensor, leading: Leaders, band: Grid) -> Tensor:
     """The class with the largest score at every slot of a band: scores (classes, h, w) -> (R, S, C, P) int16.
 
@@ -50,11 +58,9 @@ def best_classes(scores: Tensor, leading: Leaders, band: Grid) -> Tensor:
     than any other class has at any, it wins in the whole cell. Of the other cells only the classes are resized whose
     largest corner reaches the largest of all smallest corners. Of equal scores the first class wins.
     """
-    which = band.corners(leading.which)  # (4, R, C)
-    settled = (which == which[0]).all(0)
-    settled &= band.corners(leading.first).amin(0) > band.corners(leading.second).amax(0) + leading.margin
+    which, settled = settled_cells(leading, band)
     # Right where a cell is settled: (R, S, C, P)
-    classes = which[0][:, None, :, None].repeat(1, band.rows.slots, 1, band.columns.slots)
+    classes = which[:, None, :, None].repeat(1, band.rows.slots, 1, band.columns.slots)
     rows, columns = (~settled).nonzero(as_tuple=True)
     at_once = max(1, band.budget // len(scores))
     for some_rows, some_columns in zip(rows.split(at_once), columns.split(at_once), strict=True):
@@ -84,9 +90,13 @@ def _contest(scores: Tensor, margin: float, band: Grid, rows: Tensor, columns: T
         fewest, most = most, min(2 * most, len(scores))
 
 
-def segment_classes(class_map: NDArray[np.int32], labels: LabelSet) -> Segmentation:
-    """The segmentation that a map of class indices (H, W) stands for, which it overwrites with the segments' ids."""
-    regions = find_regions(class_map, len(labels))
+def segment_classes(class_map: NDArray[np.int32], labels: LabelSet, regions: Regions | None = None) -> Segmentation:
+    """The segmentation that a map of class indices (H, W) stands for, which it overwrites with the segments' ids.
+
+    ``regions`` are those of the classes in the map, where they are known already.
+    """
+    if regions is None:
+        regions = find_regions(class_map, len(labels))
     present = [label_id for label_id in np.argsort(-regions.area, kind="stable").tolist() if regions.area[label_id]]
     new_ids = np.zeros(len(labels), np.int32)
     new_ids[present] = range(1, len(present) + 1)

@@ -1,10 +1,13 @@
 """Instance decoding: the best (query, class) pairs, with masks that may overlap (Mask2Former, section 4.1)."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
+from everymask.decoding import dense
 from everymask.decoding.options import DecodingOptions
 from everymask.decoding.resizing import Axis, Grid, logit
 from everymask.geometry import Size
@@ -34,15 +37,16 @@ def decode_instance(
     """
     transposed = Grid(grid.columns, grid.rows)  # runs go down the columns
     mask_logit = logit(options.mask_threshold)
-    masks: dict[int, _Mask] = {}  # by query: all its pairs have the same
+    pairs = _best_pairs(probabilities.cpu(), labels)
+    # By query: all its pairs have the same. At most the threshold needs no mask, whose confidence is at most 1.
+    queries = list(dict.fromkeys(query for probability, query, _ in pairs if probability > options.threshold))
+    masks = dict(zip(queries, _trace_all(mask_logits[queries].mT, transposed, mask_logit), strict=True))
     found: list[tuple[float, int, int]] = []  # score, class, query
     reasons: dict[int, str] = {}  # by query: what is wrong with its best pair
-    for probability, query, label_id in _best_pairs(probabilities, labels):
-        if not probability > options.threshold:  # no need of the mask: its confidence is at most 1
+    for probability, query, label_id in pairs:
+        if not probability > options.threshold:
             reasons.setdefault(query, f"score {probability:.4g} is not above the threshold {options.threshold:g}")
             continue
-        if query not in masks:
-            masks[query] = _trace(mask_logits[query].T, transposed, mask_logit)
         mask = masks[query]
         score = probability * mask.confidence
         if mask.area == 0:
@@ -96,9 +100,17 @@ def _best_pairs(probabilities: Tensor, labels: LabelSet) -> list[tuple[float, in
     ]
 
 
-def _trace(logits: Tensor, grid: Grid, mask_logit: float) -> _Mask:
-    """The mask of one query, from logits (w, h) and a grid whose rows are the image's columns."""
-    width, height = int(grid.rows.first[-1]), int(grid.columns.first[-1])
+def _trace_all(logits: Tensor, grid: Grid, mask_logit: float) -> Iterator[_Mask]:
+    """The masks of queries, from logits (K, w, h) and a grid whose rows are the image's columns."""
+    size = Size(int(grid.columns.first[-1]), int(grid.rows.first[-1]))
+    sparse = (_trace(each, grid, mask_logit) for each in logits)
+    found = sparse if logits.device.type == "cpu" else dense.spans(logits, grid, mask_logit)
+    return (_mask(spans, total, size) for spans, total in found)
+
+
+def _trace(logits: Tensor, grid: Grid, mask_logit: float) -> tuple[NDArray[np.int64], float]:
+    """The spans of one mask, as ``dense.spans`` gives them, from logits (w, h): only where the mask may be."""
+    height = int(grid.columns.first[-1])
     above = logits >= mask_logit
     touched = Grid(_touched(grid.rows, above.any(1)), _touched(grid.columns, above.any(0)))
     spans, total = [np.zeros(0, np.int64)], 0.0  # starts and ends in turn, counted down the columns
@@ -107,17 +119,23 @@ def _trace(logits: Tensor, grid: Grid, mask_logit: float) -> _Mask:
         inside = resized >= mask_logit
         total += float(resized.sigmoid_().mul_(inside).sum())
         padded = np.zeros((inside.shape[0], inside.shape[1] + 1), np.bool_)  # so that spans end with their column
-        padded[:, :-1] = inside.cpu().numpy()
+        padded[:, :-1] = inside.numpy()
         x, y = np.divmod(np.flatnonzero(np.diff(padded.ravel(), prepend=False)), padded.shape[1])
         spans.append((x + band.rows.pixels.start) * height + y + band.columns.pixels.start)
-    start, end = np.concatenate(spans).reshape(-1, 2).T
-    area = int((end - start).sum())
+    return np.concatenate(spans).reshape(-1, 2), total
+
+
+def _mask(spans: NDArray[np.int64], total: float, size: Size) -> _Mask:
+    """The mask of ``spans`` (n, 2), counted down the columns; ``total`` is the sum of its probability inside."""
+    height = size.height
+    start, end = spans.T
+    runs, area = Runs.from_spans(start, end, size), int((end - start).sum())
     if area == 0:
-        return _Mask(Runs.from_spans(start, end, Size(height, width)), 0, (0, 0, 0, 0), 0.0)
+        return _Mask(runs, 0, (0, 0, 0, 0), 0.0)
     left, right = int(start[0]) // height, int(end[-1] - 1) // height + 1
     top, bottom = int((start % height).min()), int(((end - 1) % height).max()) + 1
     box = left, top, right - left, bottom - top
-    return _Mask(Runs.from_spans(start, end, Size(height, width)), area, box, total / area)
+    return _Mask(runs, area, box, total / area)
 
 
 def _touched(axis: Axis, above: Tensor) -> Axis:

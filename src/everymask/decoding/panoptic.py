@@ -7,8 +7,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from everymask.decoding import dense
 from everymask.decoding.options import DecodingOptions
-from everymask.decoding.regions import find_regions, relabel
+from everymask.decoding.regions import Regions, find_regions, relabel
 from everymask.decoding.resizing import ROUNDING, Grid, logit
 from everymask.geometry import Size
 from everymask.labels import LabelSet
@@ -20,8 +21,9 @@ class _Contest:
     """Who got which pixels. Query k of the K that took part has the id k + 1."""
 
     id_map: NDArray[np.int32]  # (H, W): the winner where its own mask holds the pixel, else 0
-    won: Tensor  # (K,) pixels where the query's score times mask is the highest
-    claimed: Tensor  # (K,) pixels of the query's own mask
+    won: list[int]  # (K,) pixels where the query's score times mask is the highest
+    claimed: list[int]  # (K,) pixels of the query's own mask
+    regions: Regions  # of the ids 0 .. K in id_map
 
 
 def decode_panoptic(
@@ -34,15 +36,16 @@ def decode_panoptic(
     the pixels it wins are a smaller share of its mask than the overlap threshold. The stuff segments of a class
     are one segment with the highest of their scores.
     """
+    probabilities = probabilities.cpu()  # at once, before they are asked one by one
     score, label = (values.tolist() for values in probabilities[:, :-1].max(1))
     reasons = _unfit(probabilities, options.threshold)
     kept = [query for query in range(len(score)) if query not in reasons]
     scores = torch.tensor([score[query] for query in kept], device=mask_logits.device)
-    contest = _compete(mask_logits[kept], scores, grid, size, logit(options.mask_threshold))
-    regions = find_regions(contest.id_map, len(kept) + 1)
+    compete = _compete_densely if kept and mask_logits.device.type != "cpu" else _compete
+    contest = compete(mask_logits[kept], scores, grid, size, logit(options.mask_threshold))
 
     groups: dict[tuple[int, int], list[int]] = {}  # the ids in id_map that make up a segment
-    areas = zip(contest.won.tolist(), contest.claimed.tolist(), regions.area[1:].tolist(), strict=True)
+    areas = zip(contest.won, contest.claimed, contest.regions.area[1:].tolist(), strict=True)
     for id, (query, (won, claimed, visible)) in enumerate(zip(kept, areas, strict=True), start=1):
         if claimed == 0:
             reasons[query] = f"no pixel of its mask reaches the mask threshold {options.mask_threshold:g}"
@@ -68,8 +71,8 @@ def decode_panoptic(
                 label=labels.names[label_id],
                 label_id=label_id,
                 score=max(score[kept[id - 1]] for id in ids),
-                area=int(regions.area[ids].sum()),
-                box=regions.box(ids),
+                area=int(contest.regions.area[ids].sum()),
+                box=contest.regions.box(ids),
                 is_thing=labels.things[label_id],
                 pixels=Region(contest.id_map, new_id),
             )
@@ -100,14 +103,11 @@ def _compete(logits: Tensor, scores: Tensor, grid: Grid, size: Size, mask_logit:
     All inside one cell is decided together where the bounds of the logits allow it, else pixel by pixel among the
     queries that the bounds do not rule out.
     """
-    count, device = len(scores), logits.device
-    contest = _Contest(
-        np.zeros(size, np.int32),
-        torch.zeros(count, dtype=torch.int64, device=device),
-        torch.zeros(count, dtype=torch.int64, device=device),
-    )
+    count = len(scores)
+    id_map = np.zeros(size, np.int32)
+    all_won, all_claimed = torch.zeros(count, dtype=torch.int64), torch.zeros(count, dtype=torch.int64)
     if count == 0:
-        return contest
+        return _Contest(id_map, [], [], find_regions(id_map, 1))
     for band in grid.bands(count):
         smallest, largest = band.bounds(logits)  # (K, R, C)
         weakest, strongest = (scores[:, None, None] * bound.sigmoid() for bound in (smallest, largest))
@@ -118,9 +118,9 @@ def _compete(logits: Tensor, scores: Tensor, grid: Grid, size: Size, mask_logit:
         # Settled: one query wins the whole cell, and no mask has its border there.
         settled = (may_win.sum(0) == 1) & ~crosses.any(0)  # (R, C)
         winner = strongest.max(0).indices  # (R, C), where settled
-        contest.won.index_add_(0, winner[settled], band.pixels[settled])
+        all_won.index_add_(0, winner[settled], band.pixels[settled])
         unsettled = (may_win | crosses) & ~settled  # (K, R, C): the rivals in the cells that are left
-        contest.claimed.add_((whole & ~unsettled).mul(band.pixels).sum((1, 2)))
+        all_claimed.add_((whole & ~unsettled).mul(band.pixels).sum((1, 2)))
         ids = ((winner + 1) * (settled & (may_win & whole).any(0))).int()  # (R, C)
         ids = ids[:, None, :, None].repeat(1, band.rows.slots, 1, band.columns.slots)  # (R, S, C, P)
 
@@ -132,11 +132,17 @@ def _compete(logits: Tensor, scores: Tensor, grid: Grid, size: Size, mask_logit:
                 resized = band.resize_cells(logits, rival, cells)  # (depth, S, P, G)
                 pixel = ~resized[0].isnan()  # (S, P, G)
                 held = resized >= mask_logit
-                contest.claimed.index_add_(0, rival.flatten(), held.flatten(1, 2).sum(1).flatten())
+                all_claimed.index_add_(0, rival.flatten(), held.flatten(1, 2).sum(1).flatten())
                 best = resized.sigmoid_().mul_(scores[rival][:, None, None]).max(0).indices[None]  # (1, S, P, G)
                 winner = rival[:, None, None].expand(held.shape).gather(0, best)[0]  # (S, P, G)
-                contest.won.add_(torch.bincount(winner[pixel], minlength=count))
+                all_won.add_(torch.bincount(winner[pixel], minlength=count))
                 found = ((winner + 1) * held.gather(0, best)[0]).int()
                 ids[cells.rows, cells.slots, cells.columns] = found.permute(2, 0, 1)  # (G, S, P)
-        contest.id_map[band.rows.pixels] = band.to_image(ids)
-    return contest
+        id_map[band.rows.pixels] = band.to_image(ids)
+    return _Contest(id_map, all_won.tolist(), all_claimed.tolist(), find_regions(id_map, count + 1))
+
+
+def _compete_densely(logits: Tensor, scores: Tensor, grid: Grid, size: Size, mask_logit: float) -> _Contest:
+    """The same on a GPU, for one query or more."""
+    found = dense.to_host(dense.compete(logits, scores, grid, size, mask_logit))
+    return _Contest(found.id_map.astype(np.int32), found.won[1:].tolist(), found.claimed[1:].tolist(), found.regions)

@@ -1,14 +1,23 @@
 """Semantic decoding: the class of every pixel, from queries or from a network that scores pixels."""
 
+import math
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from everymask.decoding.class_map import best_classes, leaders, segment_classes
+from everymask.decoding import dense
+from everymask.decoding.class_map import best_classes, leaders, segment_classes, settled_cells
+from everymask.decoding.class_map_native import best_classes_natively
 from everymask.decoding.resizing import ROUNDING, Grid
 from everymask.geometry import Size
 from everymask.labels import LabelSet
 from everymask.segmentation import Segmentation
+
+# With fewer pixels in a cell, or fewer settled cells, looking at every pixel is quicker than asking which to look at.
+_FEW_PIXELS = 4
+_MANY_CELLS = 0.7
 
 
 def decode_semantic(
@@ -20,8 +29,11 @@ def decode_semantic(
     (MaskFormer, section 3.4: semantic inference). One segment for each class that is present, by falling area; they
     have no score.
     """
-    class_map = np.empty(size, np.int32)
     weights = probabilities[:, :-1].T.contiguous()  # (C, Q)
+    if mask_logits.device.type != "cpu":
+        found = dense.to_host(dense.classify(mask_logits, grid, size, weights))
+        return segment_classes(found.id_map.astype(np.int32), labels, found.regions)
+    class_map = np.empty(size, np.int32)
     for band in grid.bands(2 * weights.shape[1]):
         class_map[band.rows.pixels] = band.to_image(_classify(weights, mask_logits, band))
     return segment_classes(class_map, labels)
@@ -29,11 +41,26 @@ def decode_semantic(
 
 def decode_pixels(logits: Tensor, grid: Grid, size: Size, labels: LabelSet) -> Segmentation:
     """Reads ``logits`` (C, h, w), float32, as a semantic segmentation: every pixel gets the class with the largest."""
+    if logits.device.type != "cpu":
+        found = dense.to_host(dense.classify(logits, grid, size))
+        return segment_classes(found.id_map.astype(np.int32), labels, found.regions)
+    return segment_classes(_best_of_pixels(logits, grid, size), labels)
+
+
+def _best_of_pixels(logits: Tensor, grid: Grid, size: Size) -> NDArray[np.int32]:
+    """The class of every pixel (H, W): from the bounds of cells where they settle many pixels, else pixel by pixel."""
+    if len(grid.rows) * len(grid.columns) * _FEW_PIXELS > math.prod(size):
+        found = best_classes_natively(logits, grid)
+        if found is not None:
+            return found
     class_map = np.empty(size, np.int32)
     leading = leaders(logits)
     for band in grid.bands(1):
-        class_map[band.rows.pixels] = band.to_image(best_classes(logits, leading, band))
-    return segment_classes(class_map, labels)
+        part = None
+        if settled_cells(leading, band)[1].float().mean() < _MANY_CELLS:
+            part = best_classes_natively(logits, band)
+        class_map[band.rows.pixels] = band.to_image(best_classes(logits, leading, band)) if part is None else part
+    return class_map
 
 
 def class_scores(class_logits: Tensor, mask_logits: Tensor) -> Tensor:

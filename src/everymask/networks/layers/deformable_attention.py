@@ -5,16 +5,21 @@ reading is a weighted sum of four rows of the value matrix, so all points of all
 4 x levels x points rows: exactly what ``embedding_bag`` computes, without ever building the sampled values.
 
 With gradients the same sum is taken by ``grid_sample``, level by level: the backward pass of ``embedding_bag`` sorts
-its indices and takes most of a training step on a CPU.
+its indices and takes most of a training step on a CPU. Without them, kernels of our own do all in one pass where they
+can be had (``read_pyramid``).
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from everymask.networks.layers.deformable_native import read_pyramid_native, reads_natively
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +47,9 @@ class Pyramid:
         queries: Sequence[tuple[int, int]] | None = None,
     ) -> "Pyramid":
         """The pyramid of levels of the given (height, width), read by its own tokens or by those of other maps."""
-        heights = torch.tensor([height for height, _ in sizes], device=device)
-        widths = torch.tensor([width for _, width in sizes], device=device)
+        # Filled where they are: a list would be copied from the host, which a GPU has to wait for.
+        heights = torch.cat([torch.full((1,), height, dtype=torch.int64, device=device) for height, _ in sizes])
+        widths = torch.cat([torch.full((1,), width, dtype=torch.int64, device=device) for _, width in sizes])
         areas = heights * widths
         columns, rows = [], []
         for height, width in queries or sizes:
@@ -85,19 +91,51 @@ class DeformableAttention(nn.Module):
             nn.init.xavier_uniform_(projection.weight)
             nn.init.zeros_(projection.bias)
 
-    def forward(self, tokens: Tensor, positions: Tensor, pyramid: Pyramid) -> Tensor:
-        """Self-attention: ``tokens`` (B, S, dim), ``positions`` (S, dim), their ``pyramid`` -> (B, S, dim)."""
-        return self.read(tokens + positions, tokens, pyramid)
+    def forward(self, queries: Tensor, tokens: Tensor, pyramid: Pyramid) -> Tensor:
+        """``queries`` (B, Q, dim) read ``tokens`` (B, S, dim) around their own places -> (B, Q, dim)."""
+        out: Tensor = self.output(self.read(queries, tokens, pyramid))
+        return out
 
     def read(self, queries: Tensor, tokens: Tensor, pyramid: Pyramid) -> Tensor:
-        """``queries`` (B, Q, dim) read ``tokens`` (B, S, dim) around their own places -> (B, Q, dim)."""
+        """What ``output``, which takes each query by itself, is applied to: (B, Q, value_dim)."""
         shape = (self.heads, self.levels, self.points)
         offsets = self.sampling_offsets(queries).unflatten(-1, (*shape, 2))  # (B, Q, heads, L, P, 2), pixels (x, y)
-        weights = self.attention_weights(queries).unflatten(-1, (self.heads, -1)).softmax(-1)  # (B, Q, heads, L * P)
-        sample = sample_with_gradients if torch.is_grad_enabled() else gather_bilinear
-        sampled = sample(self.value(tokens), offsets, weights.unflatten(-1, shape[1:]), pyramid)
-        out: Tensor = self.output(sampled)
-        return out
+        logits = self.attention_weights(queries).unflatten(-1, shape)  # (B, Q, heads, L, P)
+        return read_pyramid(self.value(tokens), offsets, logits, pyramid)
+
+
+def read_pyramid(values: Tensor, offsets: Tensor, logits: Tensor, pyramid: Pyramid) -> Tensor:
+    """What the queries read: the sum over all points of softmax(logits) times the value there, read bilinearly.
+
+    ``values`` (B, S, dim); ``offsets`` (B, Q, heads, L, P, 2) in pixels of each level, x before y, from the query's own
+    place; ``logits`` (B, Q, heads, L, P), before the softmax over the L * P points of a head; all of one floating-point
+    type. Outside a level values are zero. Returns (B, Q, dim) in the type of ``values``: head i reads and writes the
+    i-th part of the channels. Places, weights and sums are computed in float32.
+
+    Every way of computing it has this contract: compiled C on the CPU and a Triton kernel on a GPU, each in one pass
+    and without gradients; rows gathered by torch where there is no compiler or no Triton; and for gradients, and for
+    graphs that torch traces or compiles, ``grid_sample``. They differ by rounding, and in what they make of offsets
+    that are infinite or not a number (never an access outside ``values``).
+    """
+    if torch.compiler.is_compiling() or torch.is_grad_enabled() or torch._C._is_tracing():
+        return sample_with_gradients(values, offsets, _softmax(logits), pyramid)
+    if reads_natively(values, offsets, logits, pyramid):
+        return read_pyramid_native(values, offsets, logits, pyramid)
+    if values.is_cuda and _triton_is_installed():
+        from everymask.networks.layers.deformable_triton import read_pyramid_triton
+
+        return read_pyramid_triton(values, offsets, logits, pyramid)
+    return gather_bilinear(values, offsets, _softmax(logits), pyramid)
+
+
+@cache
+def _triton_is_installed() -> bool:
+    return find_spec("triton") is not None
+
+
+def _softmax(logits: Tensor) -> Tensor:
+    """Over the points of all levels: (B, Q, heads, L, P) -> the same shape."""
+    return logits.flatten(-2).softmax(-1).view(logits.shape)
 
 
 def gather_bilinear(values: Tensor, offsets: Tensor, weights: Tensor, pyramid: Pyramid) -> Tensor:
