@@ -163,7 +163,7 @@ def test_training_draws_which_queries_are_held_to_their_masks_and_stretches_rota
     pixel_values = torch.randn(1, 3, 64, 64)
     for config, probability in ((SMALL, 0.5), (DINOV3, 0.0)):
         network, _ = small(config)
-        network.mask_probabilities.fill_(probability)
+        network.set_mask_probabilities([probability] * network.query_blocks)
         first, second = (network.train()(pixel_values).mask_logits for _ in range(2))
         assert not torch.equal(first, second)
         first, second = (network.eval()(pixel_values).mask_logits for _ in range(2))
@@ -175,7 +175,7 @@ def test_masks_are_used_from_a_probability_of_one_half_on() -> None:
     pixel_values = torch.randn(1, 3, 64, 64)
     results = {}
     for probability in (0.0, 0.4, 0.5, 1.0):
-        network.mask_probabilities.fill_(probability)
+        network.set_mask_probabilities([probability] * network.query_blocks)
         results[probability] = network(pixel_values).mask_logits
     assert torch.equal(results[0.0], results[0.4])
     assert torch.equal(results[0.5], results[1.0])
@@ -288,7 +288,7 @@ def test_the_authors_layout_is_written_and_read(
     config: dict[str, Any], embeddings: dict[str, tuple[int, ...]], block: dict[str, tuple[int, ...]]
 ) -> None:
     network, layout = small(config)
-    network.mask_probabilities.copy_(torch.tensor([0.0, 1.0]))
+    network.set_mask_probabilities([0.0, 1.0])
     original = layout.alternatives[-1].to_published(network)
     backbone = {
         **embeddings,

@@ -83,7 +83,7 @@ def test_a_run_writes_figures_pictures_and_the_best_and_last_network(tmp_path: P
     with Image.open(run / "pictures" / pictures[0]) as picture:
         assert picture.width > 3 * 64
     for name in ("best", "last"):
-        report = evaluate(everymask.load(run / name, device="cpu"), DrawnData(2), "semantic")
+        report = evaluate(everymask.load(run / name, device="cpu", dtype="float32"), DrawnData(2), "semantic")
         step = column(run / "validation.csv", "mIoU").index(result.figures["mIoU"]) if name == "best" else -1
         assert report.figures.headline["mIoU"] == pytest.approx(column(run / "validation.csv", "mIoU")[step])
     card = (run / "best" / "README.md").read_text()
@@ -217,10 +217,10 @@ def test_networks_of_further_files_train_from_a_config(config: dict[str, Any], t
     recipe = default_recipe(start.config, "semantic", start.preprocessing, LABELS)
     recipe = changed(recipe, {"steps": 2, "batch_size": 2, "crop": [64, 64], "precision": "32-true"})
     result = train(TrainingJob(start, DrawnData(4), None, "semantic", recipe, tmp_path / "run"))
-    model = everymask.load(result.folder, device="cpu")
+    model = everymask.load(result.folder, device="cpu", dtype="float32")
     assert model.labels == LABELS
     assert model(DrawnData(1).read_image(0)).size == Size(64, 64)
     again = adapt(load_checkpoint(result.folder), SOURCE_LABELS, "semantic", seed=0)
-    trained = model.network.state_dict()
+    trained = load_checkpoint(result.folder).network.state_dict()
     changed_keys = {key for key, each in again.network.state_dict().items() if not torch.equal(each, trained[key])}
     assert {key.rpartition(".")[0] for key in changed_keys} == set(CLASS_HEADS[config["model_type"]])

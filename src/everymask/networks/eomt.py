@@ -1,6 +1,8 @@
 """EoMT (Kerssies et al. 2025): the encoder-only mask transformer, a plain ViT whose last blocks hold the queries."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -30,7 +32,9 @@ class EoMT(nn.Module):
 
     ``mask_probabilities`` (query_blocks,) says how often a query is held to its own mask in each of the last blocks.
     Training starts with ones and anneals them to zeros, block after block (section 3.3, mask annealing); published
-    networks have zeros and run without masks, as a plain ViT.
+    networks have zeros and run without masks, as a plain ViT. Eval mode goes by what they were when they last came from
+    ``set_mask_probabilities`` or ``load_state_dict``, or the network was put in a mode: to look at them in every
+    forward would have a GPU and the host wait for each other.
     """
 
     mask_probabilities: Tensor
@@ -46,6 +50,25 @@ class EoMT(nn.Module):
         self.class_predictor = nn.Linear(dim, config.num_labels + 1)
         self.stride = backbone.patch // 2**config.upscale_blocks
         self.register_buffer("mask_probabilities", torch.ones(config.query_blocks))
+        self._held = (True,) * config.query_blocks  # whether queries are held to their masks in eval mode
+        self.register_load_state_dict_post_hook(EoMT._look_at_probabilities)  # type: ignore[no-untyped-call]
+
+    @torch.no_grad()
+    def set_mask_probabilities(self, probabilities: Sequence[float]) -> None:
+        """Writes ``mask_probabilities``, a number from 0 to 1 for each of the last blocks."""
+        self.mask_probabilities.copy_(torch.tensor(probabilities))
+        self._look_at_probabilities()
+
+    def train(self, mode: bool = True) -> Self:
+        """As of any module."""
+        super().train(mode)
+        self._look_at_probabilities()
+        return self
+
+    def _look_at_probabilities(self, *_: object) -> None:
+        """Notes on the host what eval mode goes by; a network without values keeps what was noted."""
+        if not self.mask_probabilities.is_meta:
+            self._held = tuple((self.mask_probabilities >= 0.5).tolist())
 
     def forward(self, pixel_values: Tensor) -> MaskQueries:
         """(B, 3, H, W), normalised, any H and W >= 32 -> class logits (B, Q, C + 1), mask logits (B, Q, ~H/4, ~W/4).
@@ -63,12 +86,13 @@ class EoMT(nn.Module):
         tokens = torch.cat((self.queries.expand(len(tokens), -1, -1), tokens), 1)  # (B, Q + N, dim)
         rotary = None if rotary is None else rotary.after(len(self.queries))
         earlier = []
-        probabilities = self.mask_probabilities.tolist()
-        for block, probability in zip(blocks[-self.query_blocks :], probabilities, strict=True):
+        for index, block in enumerate(blocks[-self.query_blocks :]):
             mask = None
-            if self.training or probability >= 0.5:
+            if self.training or self._held[index]:
                 prediction = self._predict(tokens, size)
-                mask = self._attention_mask(prediction.mask_logits, tokens.shape[1], size, probability)
+                mask = self._attention_mask(
+                    prediction.mask_logits, tokens.shape[1], size, self.mask_probabilities[index]
+                )
                 if self.training:
                     earlier.append(prediction)
             tokens = block(tokens, rotary, mask)
@@ -90,7 +114,7 @@ class EoMT(nn.Module):
         return MaskQueries(self.class_predictor(queries), masks.unflatten(-1, features.shape[-2:]))
 
     @torch.no_grad()
-    def _attention_mask(self, mask_logits: Tensor, tokens: int, size: tuple[int, int], probability: float) -> Tensor:
+    def _attention_mask(self, mask_logits: Tensor, tokens: int, size: tuple[int, int], probability: Tensor) -> Tensor:
         """Which of ``tokens`` = Q + N tokens each may look at: (B, 1, Q + N, Q + N) bool.
 
         A query that is held to its mask sees no patches outside it, but always the other queries and the prefix.

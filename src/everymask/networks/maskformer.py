@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from everymask.networks.layers.chunks import may_overwrite
 from everymask.networks.layers.detr_decoder import DetrDecoder
 from everymask.networks.layers.feed_forward import MLP
 from everymask.networks.layers.positions import sine_positions
@@ -64,7 +65,7 @@ class PixelDecoder(nn.Module):
         fused = self.stem(features[-1])
         for index, (lateral, fuse) in enumerate(zip(self.laterals, self.fusions, strict=True)):
             finer = lateral(features[-2 - index])
-            fused = fuse(finer + F.interpolate(fused, size=finer.shape[-2:], mode="nearest"))
+            fused = fuse(_add_upsampled(finer, fused))
         out: Tensor = self.mask_projection(fused)
         return out
 
@@ -92,8 +93,22 @@ class QueryDecoder(nn.Module):
         return MaskQueries(last.class_logits, last.mask_logits, tuple(earlier))
 
     def _predict(self, normed: Tensor, mask_features: Tensor) -> MaskQueries:
-        masks = torch.bmm(self.mask_embedder(normed), mask_features.flatten(2))  # (B, Q, h w)
+        pixels = mask_features.permute(0, 2, 3, 1).flatten(1, 2)  # (B, h w, mask_dim): a view where channels are last
+        masks = torch.bmm(self.mask_embedder(normed), pixels.transpose(1, 2))  # (B, Q, h w)
         return MaskQueries(self.class_predictor(normed), masks.unflatten(-1, mask_features.shape[-2:]))
+
+
+def _add_upsampled(finer: Tensor, coarser: Tensor) -> Tensor:
+    """``finer`` (B, dim, H, W) plus ``coarser`` (B, dim, h, w), each of whose values is repeated over its place."""
+    height, width = coarser.shape[-2:]
+    if not may_overwrite(finer):
+        return finer + F.interpolate(coarser, size=finer.shape[-2:], mode="nearest")
+    if finer.shape[-2:] == (2 * height, 2 * width):
+        blocks = finer.unflatten(-1, (width, 2)).unflatten(-3, (height, 2))  # (B, dim, h, 2, w, 2)
+        blocks += coarser[:, :, :, None, :, None]
+    else:
+        finer += F.interpolate(coarser, size=finer.shape[-2:], mode="nearest")
+    return finer
 
 
 def _conv_norm_relu(inputs: int, outputs: int) -> nn.Sequential:

@@ -51,7 +51,8 @@ class AllMLPDecoder(nn.Module):
         parts = self.fuse.weight.flatten(1).chunk(len(maps), 1)[::-1]  # (dim, dim) each
         projected = []  # (B, dim, h_i, w_i) each
         for features, projection, part in zip(maps, self.projections, parts, strict=True):
-            assert isinstance(projection, nn.Linear)
+            assert isinstance(projection.weight, Tensor)
+            assert isinstance(projection.bias, Tensor)
             weight, bias = part @ projection.weight, part @ projection.bias
             projected.append(F.linear(features.permute(0, 2, 3, 1), weight, bias).permute(0, 3, 1, 2))
         fused, *coarser = projected

@@ -11,14 +11,13 @@ from torch import Tensor
 
 from everymask.atomic import write
 from everymask.checkpoints.families import FAMILIES
-from everymask.checkpoints.files import MERGES, TOKENIZER, VOCABULARY
+from everymask.checkpoints.files import TOKENIZER_FILES
 from everymask.checkpoints.load import Checkpoint
 from everymask.checkpoints.save import save_checkpoint
 from everymask.checkpoints.strict import no_random_initialisation
 from everymask.networks.eomt import EoMT
 
 CARD = "README.md"
-TOKENIZER_FILES = (TOKENIZER, VOCABULARY, MERGES, "tokenizer_config.json", "special_tokens_map.json")
 
 # Licences that a model card of the Hub names by an identifier of its own; any other is "other" with a name.
 HUB_LICENSES = re.compile(r"apache-2\.0|mit|isc|bsd-[23]-clause|cc0-1\.0|cc-by(-sa|-nc|-nc-sa)?-[34]\.0")
@@ -55,7 +54,7 @@ def save_trained(
     network.load_state_dict({key: weights[key] for key in network.state_dict()})
     if isinstance(network, EoMT):
         # What it does in evaluation: transformers would draw at random which queries are held to their masks.
-        network.mask_probabilities.copy_(network.mask_probabilities >= 0.5)
+        network.set_mask_probabilities((network.mask_probabilities >= 0.5).tolist())
     save_checkpoint(
         folder,
         network,

@@ -25,5 +25,4 @@ def mask_probabilities(step: int, steps: int, blocks: int) -> tuple[float, ...]:
 
 def anneal(network: EoMT, step: int, steps: int) -> None:
     """Sets the probabilities of a network, also of one whose weights are an average, for ``step`` of ``steps``."""
-    probabilities = mask_probabilities(step, steps, len(network.mask_probabilities))
-    network.mask_probabilities.copy_(network.mask_probabilities.new_tensor(probabilities))
+    network.set_mask_probabilities(mask_probabilities(step, steps, len(network.mask_probabilities)))

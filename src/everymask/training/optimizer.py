@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from torch import nn
 from torch.optim import AdamW
 
+from everymask.networks.layers.level_convolution import LevelConvolution
 from everymask.training.recipe import TrainingRecipe
 
 # Where a parameter of a backbone sits: the first convolutional part of a hybrid before the transformer (False < True),
@@ -104,7 +105,7 @@ def _place(name: str) -> Place | None:
 
 def _decaying(network: nn.Module) -> set[str]:
     """The names of the weights of all linear and convolutional layers."""
-    layers = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
+    layers = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, LevelConvolution)
     return {
         f"{path}.weight" if path else "weight" for path, module in network.named_modules() if isinstance(module, layers)
     }

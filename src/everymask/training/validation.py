@@ -10,6 +10,7 @@ from torch import nn
 
 from everymask.checkpoints.load import Checkpoint
 from everymask.datasets.dataset import DataSet, DepthDataSet
+from everymask.engines.eager import EagerEngine
 from everymask.evaluation import evaluate
 from everymask.evaluation.figures import measure_for
 from everymask.segmentation import Task
@@ -50,4 +51,4 @@ def pictures(
 
 
 def _segmenter(checkpoint: Checkpoint, network: nn.Module, device: torch.device) -> Segmenter:
-    return Segmenter(replace(checkpoint, network=network), device, torch.float32)
+    return Segmenter(replace(checkpoint, network=network), EagerEngine(network, device, torch.float32))

@@ -131,7 +131,7 @@ def test_the_public_sizes_have_the_published_keys_windows_and_tables(config: dic
     assert layout.published_shapes(holder) == expected
     sizes = swinv2_config(config)
     published = [(block.window_size, block.shift_size) for stage in reference.encoder.layers for block in stage.blocks]
-    ours = [(block.window, block.shift) for stage in network.stages for block in stage]
+    ours = [(block.attention.window, block.shift) for stage in network.stages for block in stage]
     assert ours == published
     window = config["window_size"]
     assert sizes.windows[:3] == (window,) * 3

@@ -140,11 +140,11 @@ class BeitAttention(nn.Module):
 
     def forward(self, tokens: Tensor, bias: Tensor | None) -> Tensor:
         """``tokens`` (B, N, dim), ``bias`` (1, heads, N, N) from ``RelativePositions`` -> (B, N, dim)."""
-        qkv_bias = torch.cat((self.query_bias, torch.zeros_like(self.query_bias), self.value_bias))
-        qkv = F.linear(tokens, self.qkv.weight, qkv_bias).unflatten(-1, (3, self.heads, -1))  # (B, N, 3, heads, d)
-        query = qkv[:, :, 0].transpose(1, 2)  # (B, heads, N, d)
+        qkv = self.qkv(tokens).unflatten(-1, (3, self.heads, -1))  # (B, N, 3, heads, d)
+        query = (qkv[:, :, 0] + self.query_bias.unflatten(0, (self.heads, -1))).transpose(1, 2)  # (B, heads, N, d)
         # The bias has the keys from last to first; what attention gives does not depend on their order.
         key, value = qkv[:, :, 1:].flip(1).permute(2, 0, 3, 1, 4)  # (B, heads, N, d) each
+        value = value + self.value_bias.view(self.heads, 1, -1)
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
         out: Tensor = self.output(attended.transpose(1, 2).flatten(2))
         return out

@@ -1,12 +1,19 @@
 """Swin Transformer (Liu et al. 2021) as a backbone: windows stay full-sized, any input size is padded as needed."""
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from everymask.networks.backbones.windows import (
+    WindowAttention,
+    add_attention_in_windows,
+    attend_in_windows,
+    attention_of_windows,
+    neighbours_as_channels,
+)
+from everymask.networks.layers.chunks import add_in_chunks, may_overwrite
 from everymask.networks.layers.feed_forward import FeedForward
 from everymask.networks.layers.inputs import check_pixel_values
 
@@ -52,7 +59,10 @@ class Swin(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(width) for width in config.widths)
 
     def forward(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
-        """(B, channels, H, W) -> a tuple of (B, widths[i], H / 2^(i + 2), W / 2^(i + 2)), sizes rounded up."""
+        """(B, channels, H, W) -> a tuple of (B, widths[i], H / 2^(i + 2), W / 2^(i + 2)), sizes rounded up.
+
+        The maps have their channels last in memory.
+        """
         check_pixel_values(pixel_values, self.channels)
         height, width = pixel_values.shape[-2:]
         pixel_values = F.pad(pixel_values, (0, -width % self.patch, 0, -height % self.patch))
@@ -64,7 +74,7 @@ class Swin(nn.Module):
             assert isinstance(stage, nn.ModuleList)
             for block in stage:
                 features = block(features)
-            maps.append(norm(features).permute(0, 3, 1, 2).contiguous())
+            maps.append(norm(features).permute(0, 3, 1, 2))
         return tuple(maps)
 
 
@@ -73,46 +83,47 @@ class SwinBlock(nn.Module):
 
     def __init__(self, dim: int, heads: int, config: SwinConfig, shift: int) -> None:
         super().__init__()
-        self.window, self.shift = config.window, shift
+        self.shift = shift
         self.attention_norm = nn.LayerNorm(dim, eps=config.norm_eps)
-        self.attention = WindowAttention(dim, heads, config)
+        self.attention = SwinAttention(dim, heads, config)
         self.feed_forward_norm = nn.LayerNorm(dim, eps=config.norm_eps)
-        self.feed_forward = FeedForward(dim, int(dim * config.mlp_ratio), nn.GELU)
+        self.hidden = int(dim * config.mlp_ratio)
+        self.feed_forward = FeedForward(dim, self.hidden, nn.GELU)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, h, w, dim) -> the same shape."""
-        normed = self.attention_norm(features)
-        features = features + attend_in_windows(normed, self.attention, self.window, self.shift)
-        out: Tensor = features + self.feed_forward(self.feed_forward_norm(features))
+        """(B, h, w, dim), contiguous -> the same shape; ``features`` themselves where they may be overwritten."""
+        if may_overwrite(features):
+            add_attention_in_windows(features, self.attention, self.shift, before=self.attention_norm)
+            add_in_chunks(features, self._feed_forward, self.hidden)
+            return features
+        features = features + attend_in_windows(self.attention_norm(features), self.attention, self.shift)
+        out: Tensor = features + self._feed_forward(features)
+        return out
+
+    def _feed_forward(self, features: Tensor) -> Tensor:
+        out: Tensor = self.feed_forward(self.feed_forward_norm(features))
         return out
 
 
-class WindowAttention(nn.Module):
-    """Multi-head attention inside windows with a relative position bias (section 3.2, equation 4)."""
+class SwinAttention(WindowAttention):
+    """Multi-head attention inside windows with learned relative position biases (section 3.2, equation 4)."""
 
     def __init__(self, dim: int, heads: int, config: SwinConfig) -> None:
-        super().__init__()
-        self.heads, self.window = heads, config.window
+        super().__init__(config.window)
+        self.heads, self.scale = heads, (dim // heads) ** -0.5
         self.qkv = nn.Linear(dim, 3 * dim, bias=config.qkv_bias)
         self.output = nn.Linear(dim, dim)
         self.relative_position_bias = nn.Parameter(torch.empty((2 * config.window - 1) ** 2, heads))
         nn.init.trunc_normal_(self.relative_position_bias, std=0.02)
 
-    def forward(self, windows: Tensor, regions: Tensor | None) -> Tensor:
-        """``windows`` (B, N, n, dim): N windows of n tokens; returns the same shape.
+    def position_bias(self) -> Tensor:
+        return self.relative_position_bias[self.relative_position_index].permute(2, 0, 1)
 
-        ``regions`` (N, n) int numbers the parts of shifted windows that may not look at each other.
-        """
-        batch, count, tokens, _ = windows.shape
-        index = relative_position_index(self.window).to(windows.device)
-        bias = self.relative_position_bias[index].permute(2, 0, 1)  # (heads, n, n)
-        # Windows and heads share a dimension, so that one mask serves every image of the batch.
-        qkv = self.qkv(windows).view(batch, count, tokens, 3, self.heads, -1)
-        query, key, value = qkv.permute(3, 0, 1, 4, 2, 5).flatten(2, 3)  # each (B, N * heads, n, dim / heads)
-        mask = window_mask(bias, count, regions, apart=-100.0).to(query.dtype)
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        merged = attended.view(batch, count, self.heads, tokens, -1).transpose(2, 3).flatten(3)
-        out: Tensor = self.output(merged)
+    def forward(self, windows: Tensor, bias: Tensor, regions: Tensor | None) -> Tensor:
+        qkv = self.qkv(windows).unflatten(-1, (3, self.heads, -1)).permute(3, 0, 1, 4, 2, 5)
+        query, key, value = qkv.unbind()  # each (B, N, heads, n, dim / heads)
+        attended = attention_of_windows(query, key, value, bias, regions, scale=self.scale, apart=-100.0)
+        out: Tensor = self.output(attended)
         return out
 
 
@@ -128,68 +139,3 @@ class PatchMerging(nn.Module):
         """(B, h, w, dim) -> (B, ceil(h / 2), ceil(w / 2), 2 dim)."""
         out: Tensor = self.reduction(self.norm(neighbours_as_channels(features)))
         return out
-
-
-def neighbours_as_channels(features: Tensor) -> Tensor:
-    """(B, h, w, dim) -> (B, ceil(h / 2), ceil(w / 2), 4 dim): four neighbours side by side, zeros beyond the border."""
-    height, width = features.shape[1:3]
-    padded = F.pad(features, (0, 0, 0, width % 2, 0, height % 2))
-    return torch.cat([padded[:, row::2, column::2] for column in (0, 1) for row in (0, 1)], -1)
-
-
-def attend_in_windows(features: Tensor, attention: nn.Module, window: int, shift: int) -> Tensor:
-    """Pads ``features`` (B, h, w, dim) to whole windows, shifts, attends, undoes both; returns the same shape.
-
-    ``attention`` takes windows (B, N, n, dim) and the regions that may not look at each other, (N, n) int or None.
-    Padded tokens are zeros and take part, as published.
-    """
-    batch, height, width, dim = features.shape
-    padded = F.pad(features, (0, 0, 0, -width % window, 0, -height % window))
-    rows, columns = padded.shape[1] // window, padded.shape[2] // window
-    if shift:
-        padded = padded.roll((-shift, -shift), (1, 2))
-    windows = padded.view(batch, rows, window, columns, window, dim).transpose(2, 3)
-    windows = windows.reshape(batch, rows * columns, window * window, dim)
-    regions = _shift_regions(rows, columns, window, shift, features.device) if shift else None
-    windows = attention(windows, regions)
-    merged = windows.view(batch, rows, columns, window, window, dim).transpose(2, 3).reshape(padded.shape)
-    if shift:
-        merged = merged.roll((shift, shift), (1, 2))
-    cropped: Tensor = merged[:, :height, :width]
-    return cropped
-
-
-def window_mask(bias: Tensor, count: int, regions: Tensor | None, *, apart: float) -> Tensor:
-    """What is added to the scores of ``count`` windows: ``bias`` (heads, n, n) -> (count * heads, n, n).
-
-    ``apart`` comes on top where two tokens are of different ``regions`` (count, n).
-    """
-    if regions is None:
-        return bias.expand(count, -1, -1, -1).flatten(0, 1)
-    differ = regions[:, None, :, None] != regions[:, None, None, :]  # (N, 1, n, n)
-    return torch.where(differ, bias + apart, bias).flatten(0, 1)
-
-
-@lru_cache(maxsize=8)
-def relative_position_index(window: int) -> Tensor:
-    """Which row of the bias table belongs to each pair of tokens of a window: (window^2, window^2) int64."""
-    with torch.inference_mode(False):  # kept for later calls, which may want gradients
-        steps = torch.arange(window, device="cpu")  # or are on another device than this one
-        rows, columns = (axis.flatten() for axis in torch.meshgrid(steps, steps, indexing="ij"))
-        row_offset = rows[:, None] - rows[None, :] + window - 1
-        column_offset = columns[:, None] - columns[None, :] + window - 1
-        return row_offset * (2 * window - 1) + column_offset
-
-
-def _shift_regions(rows: int, columns: int, window: int, shift: int, device: torch.device) -> Tensor:
-    """Numbers the tokens of shifted windows by the part of the image they come from: (rows * columns, window^2) int64.
-
-    After a cyclic shift the last windows hold tokens of opposite borders, which may not attend to each other.
-    """
-
-    def parts(count: int) -> Tensor:
-        place = torch.arange(count * window, device=device)
-        return (place >= (count - 1) * window).long() + (place >= count * window - shift).long()
-
-    regions = parts(rows)[:, None] * 3 + parts(columns)[None, :]
-    return regions.view(rows, window, columns, window).transpose(1, 2).reshape(rows * columns, -1)

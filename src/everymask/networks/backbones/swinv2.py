@@ -5,18 +5,19 @@ It is Swin with attention by cosines, position biases made from coordinates, and
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from everymask.networks.backbones.swin import (
+from everymask.networks.backbones.windows import (
+    WindowAttention,
+    add_attention_in_windows,
     attend_in_windows,
+    attention_of_windows,
     neighbours_as_channels,
-    relative_position_index,
-    window_mask,
 )
+from everymask.networks.layers.chunks import add_in_chunks, may_overwrite
 from everymask.networks.layers.feed_forward import FeedForward
 from everymask.networks.layers.inputs import check_pixel_values
 
@@ -70,7 +71,10 @@ class SwinV2(nn.Module):
         self.mergings = nn.ModuleList(PatchMerging(width) for width in config.widths[:-1])
 
     def forward(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
-        """(B, channels, H, W) -> a tuple of (B, widths[i], H / 2^(i + 2), W / 2^(i + 2)), sizes rounded up."""
+        """(B, channels, H, W) -> a tuple of (B, widths[i], H / 2^(i + 2), W / 2^(i + 2)), sizes rounded up.
+
+        The maps have their channels last in memory.
+        """
         check_pixel_values(pixel_values, self.channels)
         height, width = pixel_values.shape[-2:]
         pixel_values = F.pad(pixel_values, (0, -width % self.patch, 0, -height % self.patch))
@@ -82,7 +86,7 @@ class SwinV2(nn.Module):
             assert isinstance(stage, nn.ModuleList)
             for block in stage:
                 features = block(features)
-            maps.append(features.permute(0, 3, 1, 2).contiguous())
+            maps.append(features.permute(0, 3, 1, 2))
         return tuple(maps)
 
 
@@ -92,69 +96,65 @@ class SwinV2Block(nn.Module):
     def __init__(self, config: SwinV2Config, stage: int, *, shifted: bool) -> None:
         super().__init__()
         dim = config.widths[stage]
-        self.window, self.shift = config.windows[stage], config.shifts[stage] if shifted else 0
+        self.shift = config.shifts[stage] if shifted else 0
         self.attention = CosineWindowAttention(
-            dim, config.heads[stage], self.window, config.bias_ranges[stage], qkv_bias=config.qkv_bias
+            dim, config.heads[stage], config.windows[stage], config.bias_ranges[stage], qkv_bias=config.qkv_bias
         )
         self.attention_norm = nn.LayerNorm(dim, eps=config.norm_eps)
-        self.feed_forward = FeedForward(dim, int(dim * config.mlp_ratio), nn.GELU)
+        self.hidden = int(dim * config.mlp_ratio)
+        self.feed_forward = FeedForward(dim, self.hidden, nn.GELU)
         self.feed_forward_norm = nn.LayerNorm(dim, eps=config.norm_eps)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, h, w, dim) -> the same shape."""
-        attended = attend_in_windows(features, self.attention, self.window, self.shift)
-        features = features + self.attention_norm(attended)
-        out: Tensor = features + self.feed_forward_norm(self.feed_forward(features))
+        """(B, h, w, dim), contiguous -> the same shape; ``features`` themselves where they may be overwritten."""
+        if may_overwrite(features):
+            add_attention_in_windows(features, self.attention, self.shift, after=self.attention_norm)
+            add_in_chunks(features, self._feed_forward, self.hidden)
+            return features
+        features = features + self.attention_norm(attend_in_windows(features, self.attention, self.shift))
+        out: Tensor = features + self._feed_forward(features)
+        return out
+
+    def _feed_forward(self, features: Tensor) -> Tensor:
+        out: Tensor = self.feed_forward_norm(self.feed_forward(features))
         return out
 
 
-class CosineWindowAttention(nn.Module):
+class CosineWindowAttention(WindowAttention):
     """Multi-head attention inside windows by scaled cosines (section 3.2, equation 2) with biases from coordinates."""
 
+    offsets: Tensor
+
     def __init__(self, dim: int, heads: int, window: int, bias_range: int, *, qkv_bias: bool) -> None:
-        super().__init__()
-        self.heads, self.window, self.bias_range = heads, window, bias_range
+        super().__init__(window)
+        self.heads = heads
         self.qkv = nn.Linear(dim, 3 * dim, bias=False)
-        # Keys have no bias.
         self.query_value_bias = nn.Parameter(torch.zeros(2 * dim)) if qkv_bias else None
         self.output = nn.Linear(dim, dim)
         self.logit_scale = nn.Parameter(torch.full((heads, 1, 1), math.log(10)))  # a logarithm
+        self.register_buffer("offsets", log_spaced_offsets(window, bias_range), persistent=False)
         self.bias = nn.Sequential(nn.Linear(2, BIAS_HIDDEN), nn.ReLU(), nn.Linear(BIAS_HIDDEN, heads, bias=False))
 
-    def forward(self, windows: Tensor, regions: Tensor | None) -> Tensor:
-        """``windows`` (B, N, n, dim): N windows of n tokens; returns the same shape.
+    def position_bias(self) -> Tensor:
+        """The biases of all pairs of tokens, 0 to 16: (heads, n, n) (section 3.3: continuous position bias)."""
+        table = 16 * torch.sigmoid(self.bias(self.offsets))  # ((2 window - 1)^2, heads)
+        return table[self.relative_position_index].permute(2, 0, 1)
 
-        ``regions`` (N, n) int numbers the parts of shifted windows that may not look at each other.
-        """
-        batch, count, tokens, _ = windows.shape
-        # Windows and heads share a dimension, so that one mask serves every image of the batch.
-        qkv = F.linear(windows, self.qkv.weight, self._qkv_bias()).view(batch, count, tokens, 3, self.heads, -1)
-        query, key, value = qkv.permute(3, 0, 1, 4, 2, 5).flatten(2, 3)  # each (B, N * heads, n, dim / heads)
+    def forward(self, windows: Tensor, bias: Tensor, regions: Tensor | None) -> Tensor:
+        qkv = self.qkv(windows)
+        if self.query_value_bias is not None:
+            query_bias, value_bias = self.query_value_bias.chunk(2)
+            qkv = qkv + torch.cat((query_bias, torch.zeros_like(query_bias), value_bias))  # keys have none
+        qkv = qkv.unflatten(-1, (3, self.heads, -1)).permute(3, 0, 1, 4, 2, 5)
+        query, key, value = qkv.unbind()  # each (B, N, heads, n, dim / heads)
         # Keys of padded tokens are zeros, and half precision rounds the usual bound of a norm down to zero.
         eps = max(1e-12, torch.finfo(query.dtype).tiny)
         scale = self.logit_scale.clamp(max=math.log(LARGEST_LOGIT_SCALE)).exp()  # (heads, 1, 1)
-        query = F.normalize(query, dim=-1, eps=eps) * scale.repeat(count, 1, 1)
+        query = F.normalize(query, dim=-1, eps=eps) * scale
         key = F.normalize(key, dim=-1, eps=eps)
         # Other regions are fended off twice as hard as in Swin: the published code adds its mask a second time.
-        mask = window_mask(self._position_bias(), count, regions, apart=-200.0).to(query.dtype)
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=1.0)
-        merged = attended.view(batch, count, self.heads, tokens, -1).transpose(2, 3).flatten(3)
-        out: Tensor = self.output(merged)
+        out: Tensor = self.output(attention_of_windows(query, key, value, bias, regions, scale=1.0, apart=-200.0))
         return out
-
-    def _qkv_bias(self) -> Tensor | None:
-        """(3 dim,): the biases of queries and values around zeros for the keys."""
-        if self.query_value_bias is None:
-            return None
-        query, value = self.query_value_bias.chunk(2)
-        return torch.cat((query, torch.zeros_like(query), value))
-
-    def _position_bias(self) -> Tensor:
-        """The biases of all pairs of tokens, 0 to 16: (heads, n, n) (section 3.3: continuous position bias)."""
-        weight = self.qkv.weight
-        offsets = log_spaced_offsets(self.window, self.bias_range).to(weight)
-        table = 16 * torch.sigmoid(self.bias(offsets))  # ((2 window - 1)^2, heads)
-        return table[relative_position_index(self.window).to(weight.device)].permute(2, 0, 1)
 
 
 class PatchMerging(nn.Module):
@@ -171,13 +171,11 @@ class PatchMerging(nn.Module):
         return out
 
 
-@lru_cache(maxsize=8)
 def log_spaced_offsets(window: int, bias_range: int) -> Tensor:
     """The offsets between two tokens of a window on a logarithmic scale (section 3.3, equation 4).
 
     ((2 window - 1)^2, 2) float32, row and column; an offset of ``bias_range`` tokens is log2(9) / 3.
     """
-    with torch.inference_mode(False):  # kept for later calls, which may want gradients
-        steps = torch.arange(1 - window, window, dtype=torch.float32, device="cpu")  # or are on another device
-        spaced = torch.sign(steps) * torch.log2(1 + 8 * steps.abs() / bias_range) / 3
-        return torch.stack(torch.meshgrid(spaced, spaced, indexing="ij"), -1).flatten(0, 1)
+    steps = torch.arange(1 - window, window, dtype=torch.float32)
+    spaced = torch.sign(steps) * torch.log2(1 + 8 * steps.abs() / bias_range) / 3
+    return torch.stack(torch.meshgrid(spaced, spaced, indexing="ij"), -1).flatten(0, 1)

@@ -173,7 +173,7 @@ class CrossAttention(nn.Module):
     def attend(self, queries: Tensor, tokens: Tensor, pyramid: Pyramid) -> Tensor:
         """``queries`` (B, Q, dim) read ``tokens`` (B, S, dim) -> what is to be added to the queries, (B, Q, dim)."""
         normed = self.query_norm(queries)
-        attended = self.attention.read(normed, self.token_norm(tokens), pyramid)
+        attended: Tensor = self.attention(normed, self.token_norm(tokens), pyramid)
         return attended + normed if self.residual else attended
 
 

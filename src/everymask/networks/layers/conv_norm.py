@@ -15,6 +15,7 @@ class FrozenBatchNorm(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
+        self.eps = 1e-5
         self.register_buffer("weight", torch.ones(width))
         self.register_buffer("bias", torch.zeros(width))
         self.register_buffer("running_mean", torch.zeros(width))
@@ -22,7 +23,7 @@ class FrozenBatchNorm(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, width, h, w) -> the same shape."""
-        return F.batch_norm(features, self.running_mean, self.running_var, self.weight, self.bias)  # eps 1e-5
+        return F.batch_norm(features, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
 
 
 class ConvNorm(nn.Sequential):

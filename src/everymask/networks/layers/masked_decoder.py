@@ -45,7 +45,7 @@ class MaskedDecoder(nn.Module):
             memories.append(memory)
             keys.append(memory + sine_positions(*size, memory.shape[-1], device=memory.device, dtype=memory.dtype))
             # Bilinear resizing is linear: masks made from resized features are the resized masks. Resize once.
-            resized.append(F.interpolate(mask_features, size=size, mode="bilinear", align_corners=False).flatten(2))
+            resized.append(_pixels(F.interpolate(mask_features, size=size, mode="bilinear", align_corners=False)))
 
         earlier = []
         for index, layer in enumerate(self.layers):
@@ -59,14 +59,23 @@ class MaskedDecoder(nn.Module):
         return MaskQueries(last.class_logits, last.mask_logits, tuple(earlier))
 
     def _predict(self, normed: Tensor, mask_features: Tensor) -> MaskQueries:
-        masks = torch.bmm(self.mask_embedder(normed), mask_features.flatten(2))  # (B, Q, h w)
+        masks = torch.bmm(self.mask_embedder(normed), _pixels(mask_features))  # (B, Q, h w)
         return MaskQueries(self.class_predictor(normed), masks.unflatten(-1, mask_features.shape[-2:]))
 
     @torch.no_grad()
     def _attention_mask(self, normed: Tensor, resized: Tensor) -> Tensor:
         """Where each query may look: inside its mask, or everywhere if that is empty. (B, 1, Q, h w) bool."""
-        inside = torch.bmm(self.mask_embedder(normed), resized) >= 0
-        return (inside | ~inside.any(-1, keepdim=True))[:, None]
+        masks = torch.bmm(self.mask_embedder(normed), resized)  # (B, Q, h w)
+        least = torch.where(masks.amax(-1, keepdim=True) >= 0, 0.0, -torch.inf).to(masks.dtype)  # (B, Q, 1)
+        return (masks >= least)[:, None]
+
+
+def _pixels(features: Tensor) -> Tensor:
+    """(B, dim, h, w) with channels last in memory -> (B, dim, h w), the transpose of a matrix with a row a pixel.
+
+    ``bmm`` reads it as it is; in bfloat16 the operator @ would copy it, and ``bmm`` a map that was flattened directly.
+    """
+    return features.permute(0, 2, 3, 1).flatten(1, 2).transpose(1, 2)
 
 
 class MaskedDecoderLayer(nn.Module):

@@ -104,7 +104,7 @@ def _by_residue(tokens: Tensor, dilation: int) -> Tensor:
 
 def _residues(length: int, dilation: int) -> list[tuple[slice, int]]:
     """The residues of an axis that have equally many members, and how many."""
-    members, larger = divmod(length, dilation)
+    members, larger = divmod(int(length), dilation)  # a traced length is a tensor
     groups = [(slice(0, larger), members + 1), (slice(larger, dilation), members)]
     return [group for group in groups if group[0].start < group[0].stop]
 

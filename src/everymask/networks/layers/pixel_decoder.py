@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from everymask.networks.layers.chunks import may_overwrite, tokens_at_once
 from everymask.networks.layers.deformable_attention import DeformableAttention, Pyramid
 from everymask.networks.layers.feed_forward import FeedForward
 from everymask.networks.layers.positions import sine_positions
@@ -42,7 +43,7 @@ class PixelDecoder(nn.Module):
         self.layers = nn.ModuleList(PixelDecoderLayer(dim, heads, feed_forward) for _ in range(layers))
         self.lateral = nn.Sequential(nn.Conv2d(widths[0], dim, 1, bias=False), nn.GroupNorm(norm_groups, dim))
         self.fuse = nn.Sequential(
-            nn.Conv2d(dim, dim, 3, padding=1, bias=False), nn.GroupNorm(norm_groups, dim), nn.ReLU()
+            nn.Conv2d(dim, dim, 3, padding=1, bias=False), nn.GroupNorm(norm_groups, dim), nn.ReLU(inplace=True)
         )
         self.mask_projection = nn.Conv2d(dim, mask_dim, 1)
 
@@ -51,7 +52,8 @@ class PixelDecoder(nn.Module):
 
         The refined maps are (B, dim, h, w), the mask features (B, mask_dim, h, w).
         """
-        maps = [project(features[-1 - level]) for level, project in enumerate(self.input_projections)]
+        coarse = [each.contiguous(memory_format=torch.channels_last) for each in features[:-4:-1]]
+        maps = [project(each) for each, project in zip(coarse, self.input_projections, strict=True)]
         sizes = [(int(each.shape[-2]), int(each.shape[-1])) for each in maps]
         tokens = torch.cat([each.flatten(2).transpose(1, 2) for each in maps], 1)  # (B, S, dim)
         positions = torch.cat(
@@ -65,11 +67,13 @@ class PixelDecoder(nn.Module):
             inputs = (tokens, positions, pyramid)
             tokens = recomputed(layer, *inputs) if self.recompute else layer(*inputs)
         parts = tokens.split([height * width for height, width in sizes], dim=1)
-        levels = [part.transpose(1, 2).unflatten(-1, size) for part, size in zip(parts, sizes, strict=True)]
+        # Views with channels last, in which resizing and convolutions are quickest on a CPU.
+        levels = [part.unflatten(1, size).permute(0, 3, 1, 2) for part, size in zip(parts, sizes, strict=True)]
 
-        lateral = self.lateral(features[0])
-        upsampled = F.interpolate(levels[-1], size=lateral.shape[-2:], mode="bilinear", align_corners=False)
-        return levels, self.mask_projection(self.fuse(lateral + upsampled))
+        lateral = self.lateral(features[0].contiguous(memory_format=torch.channels_last))
+        # In place, which no gradient minds: memory for maps of this size is slow to get.
+        lateral += F.interpolate(levels[-1], size=lateral.shape[-2:], mode="bilinear", align_corners=False)
+        return levels, self.mask_projection(self.fuse(lateral))
 
 
 class PixelDecoderLayer(nn.Module):
@@ -77,13 +81,25 @@ class PixelDecoderLayer(nn.Module):
 
     def __init__(self, dim: int, heads: int, feed_forward: int) -> None:
         super().__init__()
+        self.hidden = feed_forward
         self.attention = DeformableAttention(dim, heads, LEVELS, POINTS)
         self.attention_norm = nn.LayerNorm(dim)
         self.feed_forward = FeedForward(dim, feed_forward)
         self.feed_forward_norm = nn.LayerNorm(dim)
 
     def forward(self, tokens: Tensor, positions: Tensor, pyramid: Pyramid) -> Tensor:
-        """(B, S, dim) -> (B, S, dim)."""
-        tokens = self.attention_norm(tokens + self.attention(tokens, positions, pyramid))
+        """``tokens`` (B, S, dim) with ``positions`` (S, dim) -> the same shape; ``tokens`` may be overwritten."""
+        read = self.attention.read(tokens + positions, tokens, pyramid)  # (B, S, dim)
+        if not may_overwrite(tokens):
+            return self._refine(tokens, read)
+        # From here on, no token needs another one.
+        at_once = tokens_at_once(self.hidden)
+        for chunk, its_read in zip(tokens.flatten(0, 1).split(at_once), read.flatten(0, 1).split(at_once), strict=True):
+            chunk.copy_(self._refine(chunk, its_read))
+        return tokens
+
+    def _refine(self, tokens: Tensor, read: Tensor) -> Tensor:
+        """``tokens`` (..., dim) and what they have ``read``, the same shape -> the same shape."""
+        tokens = self.attention_norm(tokens + self.attention.output(read))
         out: Tensor = self.feed_forward_norm(tokens + self.feed_forward(tokens))
         return out

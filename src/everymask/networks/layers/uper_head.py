@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from everymask.networks.layers.conv_norm import ConvNorm
+from everymask.networks.layers.level_convolution import LevelConvolution
 
 
 class UperHead(nn.Module):
@@ -22,7 +23,7 @@ class UperHead(nn.Module):
         self.pooling = PyramidPooling(coarsest, dim, pool_scales)
         self.laterals = nn.ModuleList(ConvNorm(width, dim, 1) for width in finer)
         self.smoothings = nn.ModuleList(ConvNorm(dim, dim, 3) for _ in finer)
-        self.fuse = ConvNorm(len(widths) * dim, dim, 3)
+        self.fuse = nn.Sequential(LevelConvolution(dim, len(widths), dim), nn.BatchNorm2d(dim), nn.ReLU(inplace=True))
         self.classifier = nn.Conv2d(dim, num_labels, 1)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
@@ -33,8 +34,7 @@ class UperHead(nn.Module):
         for feature, lateral in zip(reversed(finer), reversed(self.laterals), strict=True):
             pyramid.append(lateral(feature) + _resize(pyramid[-1], feature))
         smoothed = [smooth(level) for level, smooth in zip(pyramid[:0:-1], self.smoothings, strict=True)]
-        levels = torch.cat([_resize(level, features[0]) for level in (*smoothed, topmost)], 1)  # (B, levels dim, h, w)
-        logits: Tensor = self.classifier(self.fuse(levels))
+        logits: Tensor = self.classifier(self.fuse((*smoothed, topmost)))
         return logits
 
 
