@@ -1,12 +1,13 @@
 """Which device and number type a network computes on."""
 
+import platform
 import re
 
 import torch
 
 from everymask.errors import OptionError
 
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "int8": torch.int8}
 
 
 def choose_device(device: str) -> torch.device:
@@ -35,13 +36,17 @@ def choose_device(device: str) -> torch.device:
     return chosen
 
 
-def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """The torch dtype for "auto" (float32), "float32", "bfloat16" or "float16".
+def choose_dtype(dtype: str, device: torch.device, *, depth: bool = False) -> torch.dtype:
+    """The torch dtype for "auto", "float32", "bfloat16", "float16" or "int8".
 
-    Raises OptionError for any other name and for float16 on the CPU.
+    "auto" is bfloat16 for classes and masks where ``device`` computes it natively (see ``computes_bfloat16``): against
+    float32 few pixels change, those where two classes are all but equal. It is float32 elsewhere, and for networks
+    that give ``depth``: the 8 significant bits of bfloat16 would show as steps in smooth depth.
+
+    Raises OptionError for any other name, for float16 on the CPU and for int8 elsewhere.
     """
     if dtype == "auto":
-        return torch.float32
+        return torch.bfloat16 if not depth and computes_bfloat16(device) else torch.float32
     if dtype not in _DTYPES:
         raise OptionError(f"unknown dtype {dtype!r}: choose auto, {', '.join(_DTYPES)}")
     if dtype == "float16" and device.type == "cpu":
@@ -49,4 +54,27 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
             "dtype 'float16' is refused on the CPU, which computes it slowly and where it easily overflows: "
             "use 'bfloat16' or 'float32'"
         )
+    if dtype == "int8" and device.type != "cpu":
+        raise OptionError(f"dtype 'int8' is for device 'cpu' with engine 'openvino', not for {device}")
     return _DTYPES[dtype]
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """As ``choose_dtype`` takes it: "float32", "bfloat16", "float16" or "int8"."""
+    return str(dtype).removeprefix("torch.")
+
+
+def computes_bfloat16(device: torch.device) -> bool:
+    """Whether ``device`` multiplies matrices of bfloat16 in hardware: then it is about twice as fast as float32.
+
+    True for CPUs with AVX512-BF16 or AMX, for ARM's with its bfloat16 extension, and for CUDA GPUs since Ampere and
+    AMD's; False for everything else.
+    """
+    if device.type == "cuda":
+        return torch.version.hip is not None or torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        # oneDNN would say yes to any AVX-512 and emulate. Whatever has AMX has AVX512-BF16, too.
+        return torch.cpu._is_avx512_bf16_supported()
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
