@@ -9,7 +9,7 @@ DINOV2_PROCESSOR = {"image_processor_type": "DPTImageProcessor", "do_resize": Fa
 
 
 def test_a_network_that_scores_pixels(tmp_path: Path) -> None:
-    model = everymask.load(save_small(tmp_path, SEGFORMER, SEGFORMER_PROCESSOR))
+    model = everymask.load(save_small(tmp_path, SEGFORMER, SEGFORMER_PROCESSOR), device="cpu", dtype="float32")
     count = sum(each.numel() for each in model.network.parameters()) / 1e6
     assert model.describe() == {
         "model": str(tmp_path),
@@ -17,14 +17,15 @@ def test_a_network_that_scores_pixels(tmp_path: Path) -> None:
         "network": f"SegFormer, {count:.1f} M parameters",
         "classes": "4: sky, road, car, person",
         "input": "stretched to 64 x 64 pixels",
+        "engine": "eager in float32 on cpu",
         "licence": "CC0 1.0",
     }
-    windowed = everymask.load(tmp_path, window=(64, 96), overlap=0.5).describe()["input"]
+    windowed = everymask.load(tmp_path, window=(64, 96), overlap=0.5, dtype="float32").describe()["input"]
     assert windowed == ("images keep their size; windows of 64 x 96 pixels every 32 x 48 pixels, averaged smoothly")
 
 
 def test_a_network_of_depth(tmp_path: Path) -> None:
-    facts = everymask.load(save_small(tmp_path, METRIC, DINOV2_PROCESSOR)).describe()
+    facts = everymask.load(save_small(tmp_path, METRIC, DINOV2_PROCESSOR), dtype="float32").describe()
     assert facts["tasks"] == "depth"
     assert facts["depth"] == "metric, in metres"
     assert facts["input"] == "images keep their size, padded to multiples of 14"
@@ -32,6 +33,6 @@ def test_a_network_of_depth(tmp_path: Path) -> None:
 
 
 def test_street() -> None:
-    facts = everymask.load("street").describe()
+    facts = everymask.load("street", dtype="float32").describe()
     assert facts["input"].startswith("shorter side 360 pixels, longer one at most")
     assert facts["classes"].startswith("11: sky, building, ")

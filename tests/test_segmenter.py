@@ -1,6 +1,7 @@
 """The Segmenter and its stream, with a network that segments by colour."""
 
 import itertools
+import threading
 
 import numpy as np
 import pytest
@@ -10,16 +11,17 @@ from hypothesis import strategies as st
 
 import everymask
 from color_model import LABELS, color_checkpoint, picture
+from eager import eager_segmenter
 from everymask.devices import choose_device, choose_dtype
 from everymask.errors import ImageError, OptionError
 from everymask.geometry import Size
-from everymask.segmenter import Failure, Segmenter
+from everymask.segmenter import Failure
 
 CPU = torch.device("cpu")
 
 
 def color_segmenter(**changes):
-    return Segmenter(color_checkpoint(**changes), CPU, torch.float32)
+    return eager_segmenter(color_checkpoint(**changes))
 
 
 def labels_of(result):
@@ -44,6 +46,7 @@ def test_load_brings_the_checkpoint_onto_the_device(monkeypatch):
         "base": None,
         "token": "t",
         "cache_dir": "c",
+        "share": True,
     }
     assert (model.name, model.tasks, model.labels, model.license) == (
         "colors",
@@ -162,7 +165,7 @@ class TestStream:
         assert model.network.batches == [(3, 3, 32, 32)]
         assert [labels_of(result) for result in results] == [[("blue", 4 * w), ("red", 4 * w)] for w in (10, 20, 32)]
 
-    def test_sources_are_taken_only_as_needed(self):
+    def test_sources_are_taken_only_a_few_ahead(self):
         taken = itertools.count()
 
         def sources():
@@ -173,12 +176,13 @@ class TestStream:
         stream = model.stream(sources(), batch_size=1)
         assert next(taken) == 0  # nothing is read before the first result is asked for
         next(stream)
-        assert next(taken) == 2
+        assert next(taken) == 1 + 1 + 2  # the one above, the one given back, two ahead
         next(stream)
-        assert next(taken) == 4
+        assert next(taken) == 1 + 1 + 2 + 2
+        stream.close()
 
     @pytest.mark.parametrize("batch_size", [1, 2, 5])
-    def test_memory_is_bounded_by_four_batches(self, batch_size):
+    def test_memory_is_bounded_by_five_batches(self, batch_size):
         taken = 0
 
         def sources():  # no two of one size: no batch ever fills
@@ -187,7 +191,41 @@ class TestStream:
                 yield picture(4 + taken)
 
         for given_back, _ in enumerate(color_segmenter().stream(sources(), batch_size=batch_size)):
-            assert taken - given_back <= 4 * batch_size
+            assert taken - given_back <= 4 * batch_size + max(2, batch_size)
+
+    def test_an_error_of_the_sources_comes_after_the_results_before_it(self):
+        def sources():
+            yield picture()
+            yield picture()
+            raise ValueError("the source broke")
+
+        stream = color_segmenter().stream(sources(), batch_size=1)
+        assert [labels_of(next(stream)) for _ in range(2)] == [[("blue", 48), ("red", 48)]] * 2
+        with pytest.raises(ValueError, match="the source broke"):
+            next(stream)
+
+    def test_a_buffer_that_its_owner_fills_anew_is_read_before_that(self):
+        frame = np.zeros((8, 12, 3), np.uint8)
+
+        def sources():
+            for channel in range(3):
+                frame[:] = 0
+                frame[:, :, channel] = 255
+                yield frame
+
+        results = list(color_segmenter().stream(sources(), batch_size=2, task="semantic"))
+        assert [labels_of(result) for result in results] == [[("red", 96)], [("green", 96)], [("blue", 96)]]
+
+    def test_a_stream_that_is_closed_early_leaves_no_thread(self, tmp_path):
+        picture().save(tmp_path / "picture.png")
+        before = set(threading.enumerate())
+        stream = color_segmenter().stream([tmp_path / "picture.png"] * 50)
+        next(stream)
+        assert set(threading.enumerate()) > before
+        stream.close()
+        assert set(threading.enumerate()) == before
+        assert len(list(color_segmenter().stream([tmp_path / "picture.png"] * 5))) == 5
+        assert set(threading.enumerate()) == before
 
     @settings(derandomize=True, deadline=None, max_examples=40)
     @given(
@@ -259,8 +297,8 @@ def test_devices_that_are_not_there_are_refused(monkeypatch):
 
 
 def test_dtypes():
-    assert choose_dtype("auto", CPU) == torch.float32
+    assert choose_dtype("float32", CPU) == torch.float32
     assert choose_dtype("bfloat16", CPU) == torch.bfloat16
     assert choose_dtype("float16", torch.device("cuda")) == torch.float16
-    with pytest.raises(OptionError, match="unknown dtype 'int8': choose auto, float32, bfloat16, float16"):
-        choose_dtype("int8", CPU)
+    with pytest.raises(OptionError, match="unknown dtype 'int4': choose auto, float32, bfloat16, float16, int8"):
+        choose_dtype("int4", CPU)

@@ -1,10 +1,11 @@
 """The stopwatch, with a clock that the test turns."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
-import torch
 
 from color_model import color_checkpoint, picture
-from everymask.segmenter import Segmenter
+from eager import eager_segmenter
 from everymask.stopwatch import PHASES, Stopwatch, timed
 
 
@@ -49,6 +50,21 @@ def test_an_error_ends_its_phase(clock):
     assert (watch.seconds["read"], watch.seconds["metric"]) == (3, 1)
 
 
+def test_threads_are_measured_each_by_itself(clock):
+    watch = Stopwatch()
+    with watch.phase("network"):
+        clock.now += 1
+        with ThreadPoolExecutor(1) as threads:
+
+            def read():
+                with watch.phase("read"):
+                    clock.now += 5
+
+            threads.submit(read).result()
+        clock.now += 2
+    assert (watch.seconds["network"], watch.seconds["read"]) == (8, 5)
+
+
 def test_without_a_stopwatch_only_the_work_is_done():
     done = []
     with timed(None, "read") as measured:
@@ -57,7 +73,7 @@ def test_without_a_stopwatch_only_the_work_is_done():
 
 
 def test_a_stream_tells_it_every_phase_and_stays_the_same():
-    model = Segmenter(color_checkpoint(), torch.device("cpu"), torch.float32)
+    model = eager_segmenter(color_checkpoint())
     sources = [picture(), b"bad", picture(20)]
     watch = Stopwatch()
     with_watch = list(model.stream(sources, batch_size=2, stopwatch=watch))

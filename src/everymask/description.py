@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from everymask.devices import dtype_name
 from everymask.preprocessing import FitOneSide, FixedSize, Preprocessing
 
 if TYPE_CHECKING:
@@ -11,7 +12,7 @@ _DEPTH = {"metric": "metric, in metres", "relative": "relative, an inverse depth
 
 
 def describe(model: "Segmenter") -> dict[str, str]:
-    """The facts about a model by what they are about, for people: tasks, network, classes, depth, input, licence."""
+    """The facts about a model by what they are about, for people: tasks, classes, input, engine, licence and more."""
     network = f"{type(model.network).__name__}, {sum(each.numel() for each in model.network.parameters()) / 1e6:.1f} M"
     facts = {"model": model.name, "tasks": ", ".join(model.tasks), "network": f"{network} parameters"}
     if model.description is not None:
@@ -23,6 +24,8 @@ def describe(model: "Segmenter") -> dict[str, str]:
     if model.depth_kind is not None:
         facts["depth"] = _DEPTH[model.depth_kind]
     facts["input"] = _input(model.preprocessing)
+    engine = model.engine
+    facts["engine"] = f"{engine.name} in {dtype_name(engine.dtype)} on {engine.device}"
     facts["licence"] = model.license or "not stated"
     return facts
 

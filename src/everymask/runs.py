@@ -1,9 +1,11 @@
-"""Masks as runs: COCO run-length encoding."""
+"""Masks as runs: COCO run-length encoding.
+
+faster-coco-eval is imported where it is used: it brings OpenCV, and results with an id map need neither.
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
-from faster_coco_eval import mask as coco_mask
 from numpy.typing import NDArray
 
 from everymask.geometry import Size
@@ -22,6 +24,8 @@ class Runs:
     @classmethod
     def from_mask(cls, mask: NDArray[np.bool_]) -> "Runs":
         """Encodes a (H, W) bool mask."""
+        from faster_coco_eval import mask as coco_mask
+
         encoded = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
         return cls(Size(*mask.shape), encoded["counts"])
 
@@ -39,6 +43,8 @@ class Runs:
 
     def to_mask(self) -> NDArray[np.bool_]:
         """The mask, (H, W) bool."""
+        from faster_coco_eval import mask as coco_mask
+
         decoded: NDArray[np.bool_] = coco_mask.decode(self.to_coco()).astype(bool)
         return decoded
 
@@ -49,11 +55,15 @@ class Runs:
     @property
     def area(self) -> int:
         """Pixels in the mask."""
+        from faster_coco_eval import mask as coco_mask
+
         return int(coco_mask.area(self.to_coco()))
 
     @property
     def box(self) -> tuple[int, int, int, int]:
         """The tight (x, y, width, height); (0, 0, 0, 0) for an empty mask."""
+        from faster_coco_eval import mask as coco_mask
+
         x, y, width, height = (int(value) for value in coco_mask.toBbox(self.to_coco()))
         return x, y, width, height
 

@@ -2,7 +2,8 @@
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -23,18 +24,21 @@ from everymask.decoding import (
 )
 from everymask.decoding.depth import decode_depth, with_depth
 from everymask.description import describe
+from everymask.engines.engine import Engine, Inputs
 from everymask.errors import EverymaskError, OptionError
 from everymask.geometry import Size
 from everymask.images import read_image
 from everymask.labels import LabelSet
 from everymask.networks.outputs import DepthMap, MaskQueries, Output, PixelLogits, PixelsAndDepth
-from everymask.networks.selective import SelectiveNetwork
 from everymask.preprocessing import Prepared, Preprocessing, prepare
 from everymask.segmentation import DepthKind, Segmentation, Task
 from everymask.stopwatch import Stopwatch, timed
+from everymask.streaming import read_ahead
 
 # How many batches' worth of images a stream holds at most while it looks for companions of equal size.
 _WINDOW_BATCHES = 4
+# How many images are read ahead at least: one that waits for the network, one that is being read.
+_LEAST_AHEAD = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,35 +53,33 @@ class Segmenter:
     """A loaded model; calling it segments an image.
 
     ``name`` is what was loaded, ``tasks`` what it can do (the first is the default), ``labels`` its classes,
-    ``license`` that of its weights where known, ``network`` the nn.Module, in eval mode on the chosen device.
+    ``license`` that of its weights where known, ``network`` the nn.Module and ``engine`` what runs it.
     ``depth_kind`` says what the depth in its results means, None where they have none. ``description`` is what else a
     user should know of the network, None for most; ``describe()`` tells it all. ``preprocessing`` is how an image
     becomes the network's input.
-    ``task_tokens`` (length,) int64 for each task, on the same device, are what a network that is told its task takes
+    ``task_tokens`` (length,) int64 for each task are what a network that is told its task takes
     beside the image; None for all others.
     """
 
     def __init__(
         self,
         checkpoint: Checkpoint,
-        device: torch.device,
-        dtype: torch.dtype,
+        engine: Engine,
         depth_model: "Segmenter | None" = None,
     ) -> None:
+        """``engine`` runs the checkpoint's network."""
         self.name: str = checkpoint.name
         self.tasks: tuple[Task, ...] = checkpoint.tasks
         self.labels: LabelSet = checkpoint.labels
         self.license: str | None = checkpoint.license
-        self.network: nn.Module = checkpoint.network.to(device, dtype).eval()
-        tokens = checkpoint.task_tokens
-        self.task_tokens = None if tokens is None else {task: each.to(device) for task, each in tokens.items()}
+        self.network: nn.Module = checkpoint.network
+        self.engine: Engine = engine
+        self.task_tokens = checkpoint.task_tokens
         self.depth_kind: DepthKind | None = depth_model.depth_kind if depth_model else checkpoint.depth_kind
         self._depth_model = depth_model
         self._scores_at_mask_size = checkpoint.scores_at_mask_size
         self.preprocessing: Preprocessing = checkpoint.preprocessing
         self.description: str | None = checkpoint.description
-        self._device = device
-        self._dtype = dtype
 
     def describe(self) -> dict[str, str]:
         """The facts about the model by what they are about: tasks, network, classes, depth, input, licence."""
@@ -101,17 +103,19 @@ class Segmenter:
         mask_threshold: float | None = None,
         overlap_threshold: float | None = None,
         explain: bool = False,
+        stopwatch: Stopwatch | None = None,
     ) -> Segmentation:
         """Segments one image: a path, URL, bytes, binary file, PIL image, array or tensor.
 
         ``task`` is "panoptic", "instance", "semantic" or "depth"; None means the first of ``tasks``. The thresholds are
         in 0..1 and None means the task's default: ``threshold`` is what a query's score must exceed, ``mask_threshold``
         the probability from which a pixel is in a mask, ``overlap_threshold`` the share of its mask a panoptic segment
-        must keep. ``explain=True`` fills the result's ``dropped``. Raises ImageError for a bad image, OptionError for a
-        task the model cannot do, a value out of range or an option without meaning for the task.
+        must keep. ``explain=True`` fills the result's ``dropped``. ``stopwatch`` is told how long reading, preparing,
+        the network and decoding take. Raises ImageError for a bad image, OptionError for a task the model cannot do, a
+        value out of range or an option without meaning for the task.
         """
         options = self._options(task, threshold, mask_threshold, overlap_threshold, explain)
-        [result] = self._segment([self._read(image)], options)
+        [result] = self._segment([self._read(image, stopwatch)], options, stopwatch)
         return result
 
     def stream(
@@ -126,13 +130,17 @@ class Segmenter:
         explain: bool = False,
         stopwatch: Stopwatch | None = None,
     ) -> Iterator[Segmentation | Failure]:
-        """Segments image after image, in the order of ``sources``, which is consumed only as far as needed.
+        """Segments image after image, in the order of ``sources``.
 
-        A source that cannot be read or prepared yields a Failure in its place; the others are not affected.
+        While the network is at work, threads read and prepare the next images, ``batch_size`` of them and two at least:
+        ``sources`` is asked for no more than these and what a batch needs, always in the thread that asks for results.
+        A source that cannot be read or prepared, or whose size the engine does not take, yields a Failure in its place;
+        the others are not affected.
         Up to ``batch_size`` images go through the network together, only images whose network input has the same
         size, so that no result depends on its companions; to find such images, up to 4 batches of them are held in
-        memory. ``stopwatch`` is told how long reading, preparing, the network and decoding take; on a GPU it waits for
-        the network. The other options are those of a call; wrong ones raise OptionError here, before anything is read.
+        memory. ``stopwatch`` is told how long reading, preparing, the network and decoding take, each in its own
+        thread, but not of waiting for a reader; on a GPU it waits for the network. The other options are those of a
+        call; wrong ones raise OptionError here, before anything is read.
         """
         if isinstance(sources, str | bytes | os.PathLike) or not isinstance(sources, Iterable):
             raise OptionError("stream takes an iterable of images: wrap a single image in a list, or call the model")
@@ -144,33 +152,50 @@ class Segmenter:
     def _stream(
         self, sources: Iterator[Any], batch_size: int, options: DecodingOptions, stopwatch: Stopwatch | None
     ) -> Iterator[Segmentation | Failure]:
-        window: deque[_Slot] = deque()
-        while True:
-            while window and (ready := window[0].result) is not None:
-                window.popleft()
-                yield ready
-            batch = _batch_of_first(window, batch_size)
-            wants_more = len(batch) < batch_size and len(window) < _WINDOW_BATCHES * batch_size
-            if wants_more and (slot := self._next_slot(sources, stopwatch)) is not None:
-                window.append(slot)
-            elif batch:
-                images = [waiting for slot in batch if (waiting := slot.waiting) is not None]
-                for slot, result in zip(batch, self._segment(images, options, stopwatch), strict=True):
-                    slot.waiting, slot.result = None, result
-            else:
-                return
+        def read(source: Any) -> Callable[[], _Slot]:
+            return self._reading(source, stopwatch)
 
-    def _next_slot(self, sources: Iterator[Any], stopwatch: Stopwatch | None) -> "_Slot | None":
-        for source in sources:
-            try:
-                return _Slot(waiting=self._read(source, stopwatch))
-            except EverymaskError as error:
-                return _Slot(result=Failure(source, error))
-        return None
+        window: deque[_Slot] = deque()
+        with closing(read_ahead(sources, read, max(_LEAST_AHEAD, batch_size))) as slots:
+            while True:
+                while window and (ready := window[0].result) is not None:
+                    window.popleft()
+                    yield ready
+                batch = _batch_of_first(window, batch_size)
+                wants_more = len(batch) < batch_size and len(window) < _WINDOW_BATCHES * batch_size
+                if wants_more and (slot := next(slots, None)) is not None:
+                    window.append(slot)
+                elif batch:
+                    self._fill(batch, options, stopwatch)
+                else:
+                    return
+
+    def _fill(self, batch: "Sequence[_Slot]", options: DecodingOptions, stopwatch: Stopwatch | None) -> None:
+        """Puts results in the place of images that wait, or Failures where the engine takes none of their size."""
+        images = [waiting for slot in batch if (waiting := slot.waiting) is not None]
+        try:
+            results: Sequence[Segmentation | EverymaskError] = self._segment(images, options, stopwatch)
+        except EverymaskError as error:
+            results = [error] * len(images)
+        for slot, result in zip(batch, results, strict=True):
+            slot.waiting = None
+            slot.result = Failure(slot.source, result) if isinstance(result, EverymaskError) else result
+
+    def _reading(self, source: Any, stopwatch: Stopwatch | None) -> "Callable[[], _Slot]":
+        """What is left to do with a source in a thread: pixels that its owner may change or read on are read here."""
+        if isinstance(source, str | bytes | os.PathLike):
+            return lambda: _slot(source, lambda: self._read(source, stopwatch))
+        try:
+            image = _pixels(source, stopwatch)
+        except EverymaskError as error:
+            failed = _Slot(source, result=Failure(source, error))
+            return lambda: failed
+        return lambda: _slot(source, lambda: self._prepare(image, stopwatch))
 
     def _read(self, source: Any, stopwatch: Stopwatch | None = None) -> "_Waiting":
-        with timed(stopwatch, "read"):
-            image = read_image(source)
+        return self._prepare(_pixels(source, stopwatch), stopwatch)
+
+    def _prepare(self, image: NDArray[np.uint8], stopwatch: Stopwatch | None) -> "_Waiting":
         with timed(stopwatch, "prepare"):
             for_depth = None if self._depth_model is None else prepare(image, self._depth_model.preprocessing)
             return _Waiting(image, prepare(image, self.preprocessing), for_depth)
@@ -235,21 +260,17 @@ class Segmenter:
     def _run(self, inputs: Sequence[torch.Tensor], options: DecodingOptions, stopwatch: Stopwatch | None) -> Output:
         """What the network says about ``inputs``, (1, 3, h, w) each, of one size."""
         with timed(stopwatch, "network"):
-            output = self._forward(torch.cat(tuple(inputs)).to(self._device, self._dtype), options)
-            if stopwatch is not None and self._device.type != "cpu":
-                torch.accelerator.synchronize(self._device)  # the device is still at work when the network returns
+            output = self._forward(torch.cat(tuple(inputs)), options)
+            if stopwatch is not None and self.engine.device.type != "cpu":
+                torch.accelerator.synchronize(self.engine.device)  # it is still at work when the network returns
             return output
 
     def _forward(self, pixel_values: torch.Tensor, options: DecodingOptions) -> Output:
         """What the network says about a batch (B, 3, h, w); masks that decoding will not read may be left out."""
-        output: Output
-        if isinstance(self.network, SelectiveNetwork):
-            output = self.network(pixel_values, relevant_queries(options, self.labels))
-        elif self.task_tokens is not None:
+        tokens = None
+        if self.task_tokens is not None:
             tokens = self.task_tokens[options.task].expand(len(pixel_values), -1)  # (B, length)
-            output = self.network(pixel_values, task_tokens=tokens)
-        else:
-            output = self.network(pixel_values)
+        output = self.engine(Inputs(pixel_values, tokens, relevant_queries(options, self.labels)))
         if self._scores_at_mask_size and isinstance(output, MaskQueries) and options.task == "semantic":
             return PixelLogits(class_scores(output.class_logits, output.mask_logits))
         return output
@@ -291,10 +312,23 @@ class _Waiting:
 
 @dataclass(slots=True)
 class _Slot:
-    """A place in a stream's order: first an image that waits, then what came of it."""
+    """A place in a stream's order: the source, first with an image that waits, then with what came of it."""
 
+    source: Any
     waiting: _Waiting | None = None
     result: Segmentation | Failure | None = None
+
+
+def _pixels(source: Any, stopwatch: Stopwatch | None) -> NDArray[np.uint8]:
+    with timed(stopwatch, "read"):
+        return read_image(source)
+
+
+def _slot(source: Any, read: Callable[[], _Waiting]) -> _Slot:
+    try:
+        return _Slot(source, waiting=read())
+    except EverymaskError as error:
+        return _Slot(source, result=Failure(source, error))
 
 
 def _depth_of(output: Output) -> torch.Tensor | None:

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from everymask.checkpoints.layouts.rules import Layout, rename, split
-from everymask.checkpoints.strict import load_strictly, no_random_initialisation
+from everymask.checkpoints.strict import load_strictly, no_random_initialisation, own_weights
 from everymask.errors import CheckpointError
 
 LAYOUT = Layout(
@@ -58,6 +58,36 @@ def test_what_is_loaded_is_a_copy() -> None:
     assert torch.equal(filled[0].weight, before)
 
 
+def storages(network: nn.Module) -> set[int]:
+    return {tensor.untyped_storage().data_ptr() for tensor in network.state_dict().values()}
+
+
+def test_what_is_shared_is_no_copy_until_it_is_owned() -> None:
+    tensors, filled = published(), network()
+    load_strictly(filled, LAYOUT, tensors, share=True)
+    given = {tensor.untyped_storage().data_ptr() for tensor in tensors.values() if tensor.is_floating_point()}
+    assert given <= storages(filled)
+    before = {key: tensor.clone() for key, tensor in filled.state_dict().items()}
+    own_weights(filled)
+    assert not {tensor.untyped_storage().data_ptr() for tensor in tensors.values()} & storages(filled)
+    assert all(torch.equal(tensor, before[key]) for key, tensor in filled.state_dict().items())
+    assert all(parameter.requires_grad for parameter in filled.parameters())
+
+
+def test_converting_what_is_shared_copies_it() -> None:
+    tensors, filled = published(), network()
+    load_strictly(filled, LAYOUT, tensors, share=True)
+    filled.to(torch.bfloat16)
+    assert not {tensor.untyped_storage().data_ptr() for tensor in tensors.values()} & storages(filled)
+
+
+def test_only_float32_is_shared() -> None:
+    tensors = {key: t.half() if t.is_floating_point() else t for key, t in published().items()}
+    filled = network()
+    load_strictly(filled, LAYOUT, tensors, share=True)
+    assert not {tensor.untyped_storage().data_ptr() for tensor in tensors.values()} & storages(filled)
+
+
 def test_every_fault_is_told_with_the_first_ten_keys_in_their_published_names() -> None:
     tensors, filled = published(), network()
     for index in range(6):
@@ -87,6 +117,9 @@ def test_building_to_load_draws_no_random_numbers_for_the_layers_of_torch() -> N
     with no_random_initialisation():
         state = torch.get_rng_state()
         built = nn.ModuleList([nn.Linear(300, 300), nn.Conv2d(3, 8, 3), nn.Embedding(5, 4)])
+        nn.init.kaiming_normal_(built[1].weight, mode="fan_out")
+        nn.init.xavier_uniform_(built[0].weight)
+        nn.init.trunc_normal_(built[2].weight, std=0.02)
         assert torch.equal(torch.get_rng_state(), state)
         norm = nn.BatchNorm2d(3)
     assert [tuple(parameter.shape) for parameter in built[0].parameters()] == [(300, 300), (300,)]

@@ -10,6 +10,7 @@ from everymask.errors import CheckpointError
 CONFIG = "config.json"
 PREPROCESSOR = "preprocessor_config.json"
 TOKENIZER, VOCABULARY, MERGES = "tokenizer.json", "vocab.json", "merges.txt"
+TOKENIZER_FILES = (TOKENIZER, VOCABULARY, MERGES, "tokenizer_config.json", "special_tokens_map.json")
 INDEX_SUFFIX = ".index.json"
 WEIGHTS = (
     "model.safetensors",

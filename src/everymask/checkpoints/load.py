@@ -62,6 +62,7 @@ def load_checkpoint(
     cache_dir: str | Path | None = None,
     base: str | Path | None = None,
     commercial: bool = False,
+    share: bool = False,
 ) -> Checkpoint:
     """Loads a bundled model, a local folder, or a repository of the Hub (owner/name) or ModelScope.
 
@@ -73,6 +74,8 @@ def load_checkpoint(
     ``base`` is for checkpoints that hold only differences (see ``deltas.complete``).
     ``commercial=True`` refuses, with a CheckpointError, weights whose licence is not known to allow commercial use (see
     ``licenses``); before anything is downloaded where the catalogue knows the name.
+    ``share=True`` leaves float32 weights where they are, in the file, for a network that is converted next (see
+    ``strict.load_strictly``).
     Raises CheckpointError if the checkpoint cannot be found, read or built, OptionError for a revision of something
     that has none and for a ``base`` of weights that are complete.
     """
@@ -106,7 +109,7 @@ def load_checkpoint(
     with no_random_initialisation():
         network, layout = family.build(config.content, len(config.names))
     weights = deltas.complete(read_weights(folder), str(name), base, token=token, cache_dir=cache_dir)
-    load_strictly(network, layout, weights)
+    load_strictly(network, layout, weights, share=share)
     return Checkpoint(
         name=str(name),
         folder=folder,

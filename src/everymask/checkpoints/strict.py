@@ -14,9 +14,11 @@ from everymask.errors import CheckpointError
 LISTED = 10
 
 
-def load_strictly(network: nn.Module, layout: Layout, published: Mapping[str, Tensor]) -> None:
+def load_strictly(network: nn.Module, layout: Layout, published: Mapping[str, Tensor], *, share: bool = False) -> None:
     """Puts published tensors into a network: floating-point ones as float32, all copied, so that no file stays in use.
 
+    ``share``: float32 tensors that fit as they are become the network's without a copy, for a network that is converted
+    next; ``own_weights`` ends that.
     The network's own tensors are replaced and never read. Raises CheckpointError, listing the first ten keys of each
     kind in their published names, if keys are missing, have another shape than the network's, or are neither part of
     the network nor leftovers that the layout knows; and if integers stand where the network has floating-point numbers.
@@ -50,7 +52,22 @@ def load_strictly(network: nn.Module, layout: Layout, published: Mapping[str, Te
             f"the weights have another kind of number than the network ({_fault('in all', quantised)}); quantised "
             "checkpoints are not supported, use the float32, float16 or bfloat16 one"
         )
-    network.load_state_dict({key: _own(tensor) for key, tensor in ours.items()}, strict=True, assign=True)
+    of_layout = {_storage(tensor) for tensor in layout.absent.values()}  # these belong to all networks of the layout
+    state = {
+        key: tensor.detach() if share and _fits(tensor) and _storage(tensor) not in of_layout else _own(tensor)
+        for key, tensor in ours.items()
+    }
+    network.load_state_dict(state, strict=True, assign=True)
+
+
+def own_weights(network: nn.Module) -> None:
+    """Copies the float32 tensors of a network on the CPU, which may be views of a file or shared with others.
+
+    Tensors in another layout than torch's own (packed ones) are no views, and stay.
+    """
+    for tensor in (*network.parameters(), *network.buffers()):
+        if tensor.dtype == torch.float32 and tensor.device.type == "cpu" and tensor.layout == torch.strided:
+            tensor.data = _own(tensor.data)
 
 
 @contextmanager
@@ -66,15 +83,19 @@ def no_random_initialisation() -> Iterator[None]:
 
 
 class _NoRandomInitialisation(TorchFunctionMode):
-    # What torch's own layers call when they are made. Each only fills a tensor, so nothing can depend on the values;
-    # the methods below them (Tensor.uniform_, Tensor.normal_) are also used to sample until a condition holds.
+    # What torch's own layers call when they are made. Each only fills a tensor, so nothing can depend on the values.
     SKIPPED = frozenset({nn.init.uniform_, nn.init.normal_, nn.init.kaiming_uniform_})
+    # The methods that all other initialisation ends in. Some of it samples until the values fit, which garbage may
+    # never do; a zero is in every range that is in use.
+    ZEROED = frozenset({Tensor.uniform_, Tensor.normal_})
 
     def __torch_function__(
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        return kwargs["tensor"] if func in self.SKIPPED else func(*args, **kwargs)
+        if func in self.SKIPPED:
+            return kwargs["tensor"]
+        return args[0].zero_() if func in self.ZEROED else func(*args, **kwargs)
 
 
 def _fault(kind: str, keys: list[str]) -> str:
@@ -82,6 +103,14 @@ def _fault(kind: str, keys: list[str]) -> str:
         return ""
     rest = f" and {len(keys) - LISTED} more" if len(keys) > LISTED else ""
     return f"{len(keys)} {kind}: {', '.join(keys[:LISTED])}{rest}"
+
+
+def _fits(tensor: Tensor) -> bool:
+    return tensor.dtype == torch.float32 and tensor.is_contiguous()
+
+
+def _storage(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
 
 
 def _own(tensor: Tensor) -> Tensor:

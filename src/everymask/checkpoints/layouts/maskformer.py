@@ -14,7 +14,8 @@ from everymask.checkpoints.layouts.parts import (
     refuse_unpublished,
 )
 from everymask.checkpoints.layouts.rules import Layout, Rule, rename
-from everymask.networks.backbones.swin import Swin, SwinConfig, relative_position_index
+from everymask.networks.backbones.swin import Swin, SwinConfig
+from everymask.networks.backbones.windows import relative_position_index
 from everymask.networks.maskformer import MaskFormer, MaskFormerConfig
 
 ENCODER = "model.pixel_level_module.encoder."
