@@ -65,7 +65,7 @@ def test_equal_to_transformers(folders: dict[str, Path], kind: str, size: tuple[
     [expected] = processor.post_process_depth_estimation(outputs, [size])
     theirs = expected["predicted_depth"].numpy()
 
-    model = everymask.load(folders[kind])
+    model = everymask.load(folders[kind], dtype="float32")
     assert (model.tasks, model.depth_kind) == (("depth",), kind)
     result = model(image)
     assert (result.task, result.size, result.segments, result.depth_kind) == ("depth", Size(*size), (), kind)
@@ -78,7 +78,7 @@ def test_equal_to_transformers(folders: dict[str, Path], kind: str, size: tuple[
 def test_padding_on_all_sides_is_cropped_away(folders: dict[str, Path]) -> None:
     """A picture that needs padding has, at its pixels, the depth of the same picture padded by hand."""
     image = picture(100, 129)
-    model = everymask.load(folders["padded"])
+    model = everymask.load(folders["padded"], dtype="float32")
     geometry = model.prepare(image).geometry
     assert (geometry.padded, geometry.offset) == (Size(112, 140), (6, 5))
     # The processor pads what is normalised with zeros, which is the mean colour: there is no such picture in uint8.
@@ -92,8 +92,8 @@ def test_padding_on_all_sides_is_cropped_away(folders: dict[str, Path]) -> None:
 
 def test_a_second_model_adds_depth(folders: dict[str, Path]) -> None:
     image = picture(90, 120)
-    segments, depth = everymask.load(folders["semantic"]), everymask.load(folders["metric"])
-    model = everymask.load(folders["semantic"], depth=folders["metric"])
+    segments, depth = (everymask.load(folders[each], dtype="float32") for each in ("semantic", "metric"))
+    model = everymask.load(folders["semantic"], depth=folders["metric"], dtype="float32")
     assert (model.tasks, model.depth_kind) == (("semantic",), "metric")
     assert segments.depth_kind is None
     result = model(image)
@@ -109,7 +109,7 @@ def test_a_second_model_adds_depth(folders: dict[str, Path]) -> None:
 
 
 def test_depth_beside_instances_that_overlap(folders: dict[str, Path]) -> None:
-    model = everymask.load("street", depth=folders["relative"])
+    model = everymask.load("street", depth=folders["relative"], dtype="float32")
     photo = sorted((Path(everymask.__file__).parent / "bundled" / "photos").glob("*.jpg"))[0]
     result = model(photo, task="instance", threshold=0.1)
     assert result.segments
@@ -120,7 +120,7 @@ def test_depth_beside_instances_that_overlap(folders: dict[str, Path]) -> None:
 
 def test_one_network_with_two_heads(folders: dict[str, Path]) -> None:
     image = picture(80, 100)
-    model = everymask.load(folders["both"])
+    model = everymask.load(folders["both"], dtype="float32")
     assert (model.tasks, model.depth_kind) == (("semantic",), "relative")
     result = model(image)
     assert result.task == "semantic"
@@ -128,17 +128,17 @@ def test_one_network_with_two_heads(folders: dict[str, Path]) -> None:
     assert result.depth.shape == (80, 100)
     assert all(segment.depth is not None for segment in result.segments)
     with pytest.raises(OptionError, match="gives depth itself"):
-        everymask.load(folders["both"], depth=folders["metric"])
+        everymask.load(folders["both"], depth=folders["metric"], dtype="float32")
 
 
 def test_streams_give_what_each_image_gives_alone(folders: dict[str, Path]) -> None:
     """Images whose inputs are of one size for one network and of several for the other, too."""
     images = [picture(60, 90), picture(90, 60, 1), picture(60, 90, 2), picture(100, 100, 3), picture(70, 105, 4)]
     for model in (
-        everymask.load(folders["relative"]),
-        everymask.load(folders["semantic"], depth=folders["relative"]),
-        everymask.load(folders["semantic"], depth=folders["relative"], window=48),
-        everymask.load(folders["both"]),
+        everymask.load(folders["relative"], dtype="float32"),
+        everymask.load(folders["semantic"], depth=folders["relative"], dtype="float32"),
+        everymask.load(folders["semantic"], depth=folders["relative"], window=48, dtype="float32"),
+        everymask.load(folders["both"], dtype="float32"),
     ):
         for image, result in zip(images, model.stream(images, batch_size=3), strict=True):
             assert isinstance(result, everymask.Segmentation)
@@ -160,11 +160,11 @@ def test_streams_give_what_each_image_gives_alone(folders: dict[str, Path]) -> N
 )
 def test_pairs_that_make_no_sense_are_refused(folders: dict[str, Path], name: str, depth: str, message: str) -> None:
     with pytest.raises(OptionError, match=message):
-        everymask.load(folders[name], depth=folders[depth])
+        everymask.load(folders[name], depth=folders[depth], dtype="float32")
 
 
 @pytest.mark.parametrize("format", ["depth-png", "depth-tiff", "depth-npz", "depth-map", "json", "overlay"])
 def test_depth_is_saved(folders: dict[str, Path], format: str, tmp_path: Path) -> None:
-    result: Any = everymask.load(folders["metric"])(picture(40, 50))
+    result: Any = everymask.load(folders["metric"], dtype="float32")(picture(40, 50))
     for path in result.save(tmp_path, formats=[format]):
         assert path.stat().st_size > 0

@@ -70,7 +70,7 @@ def test_windowed_semantic_equals_transformers(height: int, width: int, tmp_path
     processor, outputs = theirs(network, WINDOWED, image)
     [expected] = processor.post_process_semantic_segmentation(outputs, [(height, width)], size=WINDOWED["size"])
 
-    model = everymask.load(str(tmp_path), device="cpu")
+    model = everymask.load(str(tmp_path), device="cpu", dtype="float32")
     assert model.tasks == ("semantic",)
     prepared = model.prepare(image)
     resized = get_size_with_aspect_ratio((height, width), 64)
@@ -84,7 +84,7 @@ def test_windowed_semantic_equals_transformers(height: int, width: int, tmp_path
 
 def test_images_in_windows_do_not_depend_on_what_they_are_streamed_with(tmp_path: Path) -> None:
     saved(tmp_path, WINDOWED)
-    model = everymask.load(str(tmp_path), device="cpu")
+    model = everymask.load(str(tmp_path), device="cpu", dtype="float32")
     images = [picture(*size) for size in [*SIZES, (64, 64)]]
     for image, result in zip(images, model.stream(images, batch_size=3), strict=True):
         assert isinstance(result, everymask.Segmentation)
@@ -104,7 +104,7 @@ def test_padded_panoptic_is_close_to_transformers(height: int, width: int, tmp_p
     [expected] = processor.post_process_panoptic_segmentation(
         outputs, [(height, width)], threshold=0.3, overlap_mask_area_threshold=0.0, size=PADDED["size"]
     )
-    model = everymask.load(str(tmp_path), device="cpu")
+    model = everymask.load(str(tmp_path), device="cpu", dtype="float32")
     assert model.tasks == ("panoptic", "instance", "semantic")
     result = model(image, threshold=0.3, overlap_threshold=0.0)
     label_of_id = {each["id"]: each["label_id"] for each in expected["segments_info"]}
@@ -144,7 +144,7 @@ def test_the_authors_checkpoints_load_without_a_processor(tmp_path: Path) -> Non
         assert torch.equal(checkpoint.network.state_dict()[key], tensor), key
     assert checkpoint.preprocessing.resize == ShortestEdge(64, 64, round_longer=True)
     assert checkpoint.preprocessing.pad_to == Size(64, 64)
-    result = everymask.load(str(tmp_path / "eomt"), device="cpu")(picture(50, 90), threshold=0)
+    result = everymask.load(str(tmp_path / "eomt"), device="cpu", dtype="float32")(picture(50, 90), threshold=0)
     assert result.size == Size(50, 90)
 
 

@@ -6,8 +6,21 @@ import sys
 import pytest
 
 import everymask
+from everymask.cli.demo import PHOTO
 
 HEAVY = ("torch", "numpy", "PIL", "rich", "huggingface_hub", "faster_coco_eval", "safetensors")
+
+UNNEEDED = (
+    "transformers",
+    "huggingface_hub",
+    "faster_coco_eval",
+    "cv2",
+    "scipy",
+    "sympy",
+    "tokenizers",
+    "torch._dynamo",
+    "torch._inductor",
+)
 
 
 def loaded_modules(code):
@@ -24,7 +37,8 @@ def test_importing_everymask_loads_nothing_heavy():
 def test_the_help_loads_no_torch():
     code = (
         "from everymask.cli import main\n"
-        "for verb in ([], ['segment'], ['demo'], ['models'], ['evaluate'], ['check'], ['train']):\n"
+        "verbs = ['segment', 'demo', 'models', 'evaluate', 'check', 'train', 'bench', 'quantize']\n"
+        "for verb in ([], *([each] for each in verbs)):\n"
         "    try: main([*verb, '--help'])\n"
         "    except SystemExit as end: assert not end.code"
     )
@@ -34,6 +48,18 @@ def test_the_help_loads_no_torch():
 def test_listing_the_models_loads_no_torch():
     code = "from everymask.cli import main\ntry: main(['models'])\nexcept SystemExit as end: assert not end.code"
     assert "torch" not in loaded_modules(code)
+
+
+def test_segmenting_loads_no_more_than_it_needs(tmp_path):
+    code = (
+        "from everymask.cli import main\n"
+        f"try: main(['segment', {str(PHOTO)!r}, '--task', 'panoptic', '--output', {str(tmp_path)!r}])\n"
+        "except SystemExit as end: assert not end.code\n"
+        f"print(*(name for name in {UNNEEDED} if name in sys.modules), file=sys.stderr)"
+    )
+    unneeded = set(loaded_modules(code)) & set(UNNEEDED)
+    assert not unneeded
+    assert (tmp_path / "high-street.overlay.png").exists()
 
 
 def test_the_public_names_are_there():

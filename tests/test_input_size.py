@@ -137,7 +137,7 @@ def test_load_takes_a_size_and_masks_keep_the_size_of_the_image(monkeypatch):
     checkpoint = replace(color_checkpoint(), published_size=PublishedSize(48, 100, 0))
     monkeypatch.setattr("everymask.loading.load_checkpoint", lambda name, **options: checkpoint)
     for size, expected in (("checkpoint", (8, 12)), ("published", (48, 72)), (64, (64, 96))):
-        model = everymask.load("colors", device="cpu", size=size)
+        model = everymask.load("colors", device="cpu", size=size, dtype="float32")
         assert tuple(model.prepare(picture(12, 8)).pixel_values.shape[-2:]) == expected
         result = model(picture(12, 8))
         assert result.size == (8, 12)

@@ -39,7 +39,7 @@ def test_equal_to_transformers(folder: Path, size: tuple[int, int]) -> None:
         outputs = reference(**processor(Image.fromarray(image), return_tensors="pt"))
     [expected] = processor.post_process_semantic_segmentation(outputs, [size])
 
-    model = everymask.load(folder)
+    model = everymask.load(folder, dtype="float32")
     assert model.tasks == ("semantic",)
     assert model.labels == LABELS
     result = model(image)
@@ -51,7 +51,7 @@ def test_equal_to_transformers(folder: Path, size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("options", [{}, {"window": 48, "overlap": 0.5}], ids=["whole", "windows"])
 def test_a_stream_gives_what_each_image_gives_alone(folder: Path, options: dict[str, Any]) -> None:
-    model = everymask.load(folder, **options)
+    model = everymask.load(folder, dtype="float32", **options)
     images = [picture(60, 90), picture(90, 60, 1), picture(60, 90, 2), picture(100, 100, 3), picture(60, 90, 4)]
     for image, result in zip(images, model.stream(images, batch_size=3), strict=True):
         assert isinstance(result, everymask.Segmentation)
@@ -60,7 +60,7 @@ def test_a_stream_gives_what_each_image_gives_alone(folder: Path, options: dict[
 
 def test_a_window_that_covers_the_image_changes_nothing(folder: Path) -> None:
     image = picture(64, 64)
-    whole, windowed = everymask.load(folder), everymask.load(folder, window=64)
+    whole, windowed = everymask.load(folder, dtype="float32"), everymask.load(folder, window=64, dtype="float32")
     assert (windowed(image).label_map == whole(image).label_map).mean() >= 0.9999
     # A larger one is as large as the image.
     assert windowed.prepare(picture(40, 50)).geometry.padded == Size(40, 50)
@@ -79,7 +79,7 @@ def test_windows_slide_over_the_image_at_its_own_size(
 ) -> None:
     """Against the definition: the logits of each window, weighted by how far a pixel lies from the window's edge."""
     image = picture(130, 170)
-    model = everymask.load(folder, window=window, overlap=overlap)
+    model = everymask.load(folder, window=window, overlap=overlap, dtype="float32")
     prepared = model.prepare(image)
     assert prepared.geometry.resized == Size(130, 170)
     assert prepared.geometry.windows == tiling.corners(Size(130, 170))
@@ -98,7 +98,7 @@ def test_windows_slide_over_the_image_at_its_own_size(
 
 
 def test_a_size_and_a_window_together(folder: Path) -> None:
-    model = everymask.load(folder, size=96, window=64)
+    model = everymask.load(folder, size=96, window=64, dtype="float32")
     geometry = model.prepare(picture(200, 300)).geometry
     assert geometry.resized == Size(96, 144)
     assert geometry.padded == Size(64, 64)
@@ -120,20 +120,20 @@ def test_a_size_and_a_window_together(folder: Path) -> None:
 )
 def test_wrong_windows_are_refused(folder: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(OptionError, match=message):
-        everymask.load(folder, **options)
+        everymask.load(folder, dtype="float32", **options)
 
 
 def test_tasks_and_thresholds_that_pixels_do_not_have(folder: Path, tmp_path: Path) -> None:
-    model = everymask.load(folder)
+    model = everymask.load(folder, dtype="float32")
     with pytest.raises(OptionError, match="cannot do the task 'panoptic': choose semantic"):
         model(picture(40, 40), task="panoptic")
     with pytest.raises(OptionError, match="threshold has no meaning for the semantic task"):
         model(picture(40, 40), threshold=0.5)
     save_small(tmp_path, DEPTH_ANYTHING, DEPTH_PROCESSOR)
     with pytest.raises(OptionError, match="does depth only, which cannot be joined from windows"):
-        everymask.load(tmp_path, window=64)
+        everymask.load(tmp_path, window=64, dtype="float32")
     with pytest.raises(OptionError, match="choose depth"):
-        everymask.load(tmp_path)(picture(40, 40), task="semantic")
+        everymask.load(tmp_path, dtype="float32")(picture(40, 40), task="semantic")
 
 
 def test_a_task_that_the_network_cannot_do_is_refused(tmp_path: Path) -> None:
@@ -144,11 +144,11 @@ def test_a_task_that_the_network_cannot_do_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         CheckpointError, match='is said to do panoptic, but a network of its kind does semantic: correct "tasks"'
     ):
-        everymask.load(tmp_path)
+        everymask.load(tmp_path, dtype="float32")
 
 
 def test_queries_are_read_in_windows_for_the_semantic_task_alone() -> None:
-    street = everymask.load("street", window=192)
+    street = everymask.load("street", window=192, dtype="float32")
     assert street.tasks == ("semantic",)
     result = street(picture(200, 300))
     assert result.task == "semantic"

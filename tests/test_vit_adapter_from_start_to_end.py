@@ -18,7 +18,7 @@ def model(tmp_path: Path) -> everymask.Segmenter:
     torch.save({"meta": {}, "state_dict": load_file(TINY / "model.safetensors")}, tmp_path / "pytorch_model.pt")
     (tmp_path / "configuration.json").write_text(json.dumps({"task": "image-segmentation"}))
     (tmp_path / "config.json").write_text((TINY / "config.json").read_text())
-    return everymask.load(tmp_path)
+    return everymask.load(tmp_path, dtype="float32")
 
 
 def test_an_image_gets_the_published_classes_in_every_pixel(model: everymask.Segmenter) -> None:

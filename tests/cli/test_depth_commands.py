@@ -97,7 +97,7 @@ def test_from_a_folder_of_depths_to_a_model_and_its_figures(command, data, tmp_p
     assert any(not np.array_equal(kept[key], tensor) for key, tensor in after.network.state_dict().items())
 
     arguments = ("--split", "val", "--json", "figures.json", "--save-worst", 1, "--output", "worst", "--device", "cpu")
-    status, out, err = command("evaluate", "run/last", data, *arguments)
+    status, out, err = command("evaluate", "run/last", data, *arguments, "--dtype", "float32")
     assert (status, err) == (0, "")
     assert "depth, 2 images" in out
     assert "class" not in out
@@ -120,7 +120,7 @@ def test_a_network_with_two_heads_learns_from_both_truths(command, data, tmp_pat
     assert float(step["depth"]) > 0
     validation = rows(tmp_path / "run" / "validation.csv")[-1]
     assert {"mIoU", *NAMES} < set(validation)
-    result = everymask.load(tmp_path / "run" / "best", device="cpu")(data / "images" / "val" / "0.png")
+    result = everymask.load(tmp_path / "run" / "best", device="cpu", dtype="float32")(data / "images" / "val" / "0.png")
     assert set(result.labels.names) == {"ground", "box"}
     assert result.depth.shape == (72, 80)
     for task, figure in (("semantic", "mIoU "), ("depth", "AbsRel ")):

@@ -30,7 +30,19 @@ def data(tmp_path):
 
 
 def test_the_figures(everymask_command, data, tmp_path):
-    done = everymask_command("evaluate", "colors", data, "--json", "figures.json", "--batch-size", 2)
+    done = everymask_command(
+        "evaluate",
+        "colors",
+        data,
+        "--json",
+        "figures.json",
+        "--batch-size",
+        2,
+        "--device",
+        "cpu",
+        "--dtype",
+        "bfloat16",
+    )
     assert (done.status, done.err) == (0, "")
     figures = json.loads((tmp_path / "figures.json").read_text())
     iou = {row["label"]: row["IoU"] for row in figures["classes"]}
@@ -40,6 +52,7 @@ def test_the_figures(everymask_command, data, tmp_path):
     assert figures["aAcc"] == pytest.approx(24 / 26)
     assert figures["mAcc"] == pytest.approx((8 / 10 + 1 + 1) / 3)
     assert (figures["model"], figures["task"], figures["images"]) == ("colors", "semantic", 3)
+    assert (figures["engine"], figures["dtype"]) == ("eager", "bfloat16")
     assert figures["failures"] == figures["worst"] == []
     assert done.out.splitlines()[-1].startswith("mIoU 76.67%  aAcc 92.31%  mAcc 93.33%  fwIoU ")
     for text in ("red", "80.00", "green", "50.00", "blue", "100.00", "dark", "-", *PHASES, "3 images"):
@@ -48,8 +61,8 @@ def test_the_figures(everymask_command, data, tmp_path):
 
 
 def test_limit_takes_the_first_by_name(everymask_command, data):
-    done = everymask_command("evaluate", "colors", data, "--limit", 1)
-    assert "semantic, 1 image\n" in done.out
+    done = everymask_command("evaluate", "colors", data, "--limit", 1, "--device", "cpu", "--dtype", "float32")
+    assert "semantic, 1 image, eager in float32\n" in done.out
     assert done.out.splitlines()[-1].startswith("mIoU 100.00%  aAcc 100.00%  mAcc 100.00%")
 
 

@@ -110,6 +110,7 @@ def test_explain_tells_why_queries_were_dropped(everymask_command, photo):
         (["photo.png", "--size", "published"], "error: at which size colors was measured is not known here"),
         (["photo.png", "--device", "tpu"], "error: unknown device 'tpu'"),
         (["photo.png", "--device", "cpu", "--dtype", "float16"], "error: dtype 'float16' is refused on the CPU"),
+        (["photo.png", "--engine", "fast"], "error: unknown engine 'fast': choose auto, eager, compile"),
         ([], "INPUT"),
     ],
 )

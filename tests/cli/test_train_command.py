@@ -57,7 +57,7 @@ def test_from_a_model_to_a_model(command, data, tmp_path):
     assert "one batch: 2 images, 0.0% without a label" in out
     assert "on this batch alone the loss went from" in out
     assert out.splitlines()[-1] == "the network is in run/best: everymask segment PHOTO --model run/best"
-    model = everymask.load(tmp_path / "run" / "best", device="cpu")
+    model = everymask.load(tmp_path / "run" / "best", device="cpu", dtype="float32")
     assert model.labels.names == LABELS.names
     assert model.labels.things == LABELS.things
     assert model.license == "MIT"
@@ -79,7 +79,7 @@ def test_from_scratch_with_a_recipe_of_ones_own(command, data, tmp_path):
     assert status == 0
     assert "segformer for semantic" in out
     assert "0 to validate" in out
-    model = everymask.load(tmp_path / "run" / "last", device="cpu")
+    model = everymask.load(tmp_path / "run" / "last", device="cpu", dtype="float32")
     assert (model.tasks, model.license) == (("semantic",), "CC0-1.0")
     card = (tmp_path / "run" / "last" / "README.md").read_text()
     for line in ("from random weights on", "| seed | 9 |", "| schedule | cosine |", "| ema_decay | 0.5 |"):

@@ -4,14 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from color_model import LABELS, color_checkpoint, picture
+from eager import eager_segmenter
 from everymask.drawing.colors import label_color
 from everymask.drawing.comparison import side_by_side
 from everymask.evaluation.drawing import compare, truth_segmentation
-from everymask.segmenter import Segmenter
 from memory_dataset import class_truth, map_truth, mask_truth
 
 
@@ -50,7 +49,7 @@ def test_an_instance_truth_has_the_things_smaller_ones_first(overlapping):
 
 
 def test_a_perfect_prediction_looks_like_the_truth():
-    model = Segmenter(color_checkpoint(), torch.device("cpu"), torch.float32)
+    model = eager_segmenter(color_checkpoint())
     result = model(picture(300, 200), task="semantic")
     drawn = np.asarray(
         compare(result, class_truth(np.where(np.arange(300) < 150, 0, 2)[None].repeat(200, 0)), "a title")
@@ -71,7 +70,7 @@ def test_a_perfect_prediction_looks_like_the_truth():
 
 
 def test_instances_of_low_scores_are_not_drawn():
-    model = Segmenter(color_checkpoint(), torch.device("cpu"), torch.float32)
+    model = eager_segmenter(color_checkpoint())
     result = model(picture(300, 200), task="instance")
     doubtful = replace(result, segments=tuple(replace(each, score=0.4) for each in result.segments))
     truth = mask_truth([result.segments[0].mask], [0])

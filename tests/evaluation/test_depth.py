@@ -5,12 +5,12 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
 from color_model import color_checkpoint
+from eager import eager_segmenter
 from everymask.datasets.dataset import Conventions, Truth
 from everymask.drawing.legend import SMALLEST_TEXT
 from everymask.errors import DataError, OptionError
@@ -46,7 +46,7 @@ def segmenter(kind: DepthKind, *, both: bool = False) -> Segmenter:
     labels = TWO if both else NO_LABELS
     network = RedDepth(both=both)
     checkpoint = replace(color_checkpoint(), network=network, labels=labels, tasks=tasks, depth_kind=kind)
-    return Segmenter(checkpoint, torch.device("cpu"), torch.float32)
+    return eager_segmenter(checkpoint)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import torch
 
 import everymask
 from color_model import LABELS, ColorNetwork, color_checkpoint, picture
+from eager import eager_segmenter
 from everymask.errors import DataError, ImageError, OptionError
 from everymask.evaluation import Evaluation, evaluate
 from everymask.labels import LabelSet
@@ -22,7 +23,7 @@ CPU = torch.device("cpu")
 
 
 def color_segmenter(**changes):
-    return Segmenter(color_checkpoint(**changes), CPU, torch.float32)
+    return eager_segmenter(color_checkpoint(**changes))
 
 
 def pixels(left, width=4, height=2):
@@ -89,7 +90,7 @@ class Faint(ColorNetwork):
 
 
 def test_average_precision_takes_instances_of_any_score():
-    model = Segmenter(replace(color_checkpoint(), network=Faint().eval()), CPU, torch.float32)
+    model = eager_segmenter(replace(color_checkpoint(), network=Faint().eval()))
     assert model(pixels("red"), task="instance").segments == ()
     data = MemoryDataSet(LABELS, [pixels("red")], [mask_truth([[[1, 1, 0, 0]] * 2], [0])], tasks=("instance",))
     report = evaluate(model, data)
@@ -212,7 +213,7 @@ def test_images_results_and_annotations_are_forgotten(task):
         def stream(self, *arguments, **options):
             return (watched(result, result.image) for result in super().stream(*arguments, **options))
 
-    model = WatchedSegmenter(color_checkpoint(), CPU, torch.float32)
+    model = eager_segmenter(color_checkpoint(), WatchedSegmenter)
     evaluation = Evaluation(model, Watched(LABELS, [None] * 60, [None] * 60), task, batch_size=2, worst=3)
     most = max(sum(reference() is not None for reference in held) for _ in evaluation.run())
     assert len(held) == 180

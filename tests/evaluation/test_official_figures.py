@@ -8,6 +8,7 @@ import torch
 
 from color_model import color_checkpoint
 from everymask import open_dataset
+from everymask.engines.eager import EagerEngine
 from everymask.evaluation import evaluate
 from everymask.evaluation.drawing import truth_segmentation
 from everymask.segmenter import Segmenter
@@ -20,7 +21,8 @@ class Replay(Segmenter):
     """Gives the results of a file of predictions, image by image, in the classes of ``labels``."""
 
     def __init__(self, predictions, labels):
-        super().__init__(replace(color_checkpoint(), labels=labels), torch.device("cpu"), torch.float32)
+        checkpoint = replace(color_checkpoint(), labels=labels)
+        super().__init__(checkpoint, EagerEngine(checkpoint.network, torch.device("cpu"), torch.float32))
         self._predictions = predictions
 
     def stream(self, sources, **options):

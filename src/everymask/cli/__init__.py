@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import typer
 
-from everymask.cli import check, demo, evaluate, models, segment, train
+from everymask.cli import bench, check, demo, evaluate, models, quantize, segment, train
 from everymask.errors import EverymaskError, OptionError
 
 app = typer.Typer(
@@ -24,6 +24,8 @@ app.command()(models.models)
 app.command()(evaluate.evaluate)
 app.command()(check.check)
 app.command()(train.train)
+app.command()(bench.bench)
+app.command()(quantize.quantize)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

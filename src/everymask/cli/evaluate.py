@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from everymask.cli.options import BatchSize, Device, Dtype, Overlap, Size, Window, read_size, read_window
+from everymask.cli.options import BatchSize, Device, Dtype, Engine, Overlap, Size, Window, read_size, read_window
 from everymask.errors import OptionError
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def evaluate(
     batch_size: BatchSize = 1,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    engine: Engine = "eager",
     size: Size = "checkpoint",
     window: Window = None,
     overlap: Overlap = None,
@@ -58,7 +59,13 @@ def evaluate(
     from everymask.loading import load
 
     segmenter = load(
-        model, device=device, dtype=dtype, size=read_size(size), window=read_window(window), overlap=overlap
+        model,
+        device=device,
+        dtype=dtype,
+        engine=engine,
+        size=read_size(size),
+        window=read_window(window),
+        overlap=overlap,
     )
     chosen = choose_task(segmenter, dataset, wanted)
     if chosen != dataset.tasks[0]:
@@ -141,7 +148,7 @@ def _print_headline(report: "Report", total: int) -> None:
     from everymask.evaluation.figures import figure_text
 
     images = f"{report.images}{f' of {total}' if report.images < total else ''} image{'s' if total > 1 else ''}"
-    print(f"{report.model} on {report.data}, {report.task}, {images}")
+    print(f"{report.model} on {report.data}, {report.task}, {images}, {report.engine} in {report.dtype}")
     print("  ".join(figure_text(name, value) for name, value in report.figures.headline.items()))
 
 

@@ -9,7 +9,22 @@ from everymask.errors import OptionError
 Device = Annotated[
     str, typer.Option(help="auto (cuda, then mps, then cpu), cpu, cuda, cuda:N or mps.", show_default=True)
 ]
-Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16 (not on the CPU).", show_default=True)]
+Dtype = Annotated[
+    str,
+    typer.Option(
+        help="auto (bfloat16 where the device has it in hardware, but float32 for depth), float32, bfloat16, float16 "
+        "(not on the CPU) or int8 (with openvino, for a folder from everymask quantize).",
+        show_default=True,
+    ),
+]
+Engine = Annotated[
+    str,
+    typer.Option(
+        help="What runs the network: eager, auto (the fastest that is installed), openvino, graphs (CUDA graphs, on a "
+        "GPU) or compile, which takes minutes at the first image of every size.",
+        show_default=True,
+    ),
+]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images of equal size that go through the network together.")]
 Size = Annotated[
     str,

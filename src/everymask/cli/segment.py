@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from everymask.cli.options import BatchSize, Device, Dtype, Overlap, Size, Window, read_size, read_window
+from everymask.cli.imports import quick_imports
+from everymask.cli.options import BatchSize, Device, Dtype, Engine, Overlap, Size, Window, read_size, read_window
 from everymask.errors import OptionError
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def segment(
     ] = ["overlay"],  # noqa: B006 - typer reads the default, nothing changes it
     device: Device = "auto",
     dtype: Dtype = "auto",
+    engine: Engine = "eager",
     size: Size = "checkpoint",
     window: Window = None,
     overlap: Overlap = None,
@@ -50,14 +52,16 @@ def segment(
     found = find_inputs(inputs)
     formats = _known_formats(format)
 
-    from everymask.cli.progress import image_progress
-    from everymask.loading import load
-    from everymask.segmenter import Failure
+    with quick_imports():
+        from everymask.cli.progress import image_progress
+        from everymask.loading import load
+        from everymask.segmenter import Failure
 
     segmenter = load(
         model,
         device=device,
         dtype=dtype,
+        engine=engine,
         size=read_size(size),
         window=read_window(window),
         overlap=overlap,

@@ -5,7 +5,6 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from faster_coco_eval import mask as coco_mask
 from PIL import Image, ImageDraw, ImageFont
 
 from everymask.labels import Color
@@ -103,6 +102,8 @@ def _covered(result: Segmentation, segments: list[Segment]) -> int:
     """Pixels in the union of the masks, which overlap only where there is no id map."""
     if result.id_map is not None:
         return sum(segment.area for segment in segments)
+    from faster_coco_eval import mask as coco_mask  # it brings OpenCV; see everymask.runs
+
     return int(coco_mask.area(coco_mask.merge([segment.runs.to_coco() for segment in segments])))
 
 

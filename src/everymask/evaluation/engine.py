@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from everymask.datasets.dataset import DataSet, DepthDataSet
+from everymask.devices import dtype_name
 from everymask.errors import DataError, EverymaskError, ImageError, OptionError
 from everymask.evaluation.classes import corresponding_classes, in_classes_of
 from everymask.evaluation.figures import Measure, figure_text, measure_for
@@ -108,6 +109,8 @@ class Evaluation:
             model=self._model.name,
             data=self._data.name,
             task=self.task,
+            engine=self._model.engine.name,
+            dtype=dtype_name(self._model.engine.dtype),
             images=self._counted,
             failures=tuple(self._failures),
             labels=self._labels,

@@ -24,14 +24,18 @@ class FailedImage:
 class Report:
     """The figures of a ``model`` on a data set.
 
-    ``images``: over how many images the figures go; ``failures``: those that they leave out. ``labels`` are the data
-    set's: ``figures.classes`` follows them. ``seconds``: how long each phase took for all images together. ``worst``:
-    as many of the worst images as were asked for, the worst first. ``labels`` are empty for depth.
+    ``engine`` and ``dtype``: what ran the network and what it computed in, such as "eager" and "bfloat16"; figures of
+    two dtypes may differ in the second decimal of a percentage. ``images``: over how many images the figures go;
+    ``failures``: those that they leave out. ``labels`` are the data set's: ``figures.classes`` follows them.
+    ``seconds``: how long each phase took for all images together. ``worst``: as many of the worst images as were asked
+    for, the worst first. ``labels`` are empty for depth.
     """
 
     model: str
     data: str
     task: Task
+    engine: str
+    dtype: str
     images: int
     failures: tuple[FailedImage, ...]
     labels: LabelSet
@@ -52,6 +56,8 @@ class Report:
             "model": self.model,
             "data": self.data,
             "task": self.task,
+            "engine": self.engine,
+            "dtype": self.dtype,
             "images": self.images,
             **self.figures.headline,
             "classes": classes,
