@@ -1,5 +1,6 @@
 """The result of a segmentation: a Segmentation of Segments."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -30,6 +31,9 @@ DepthDrawing = Literal["shade", "order", "map"]
 """How depth shows in a drawing: in the lightness of the segments, in what is on top, or alone and in colour."""
 DEPTH_DRAWINGS: tuple[DepthDrawing, ...] = ("shade", "order", "map")
 
+Legend = bool | Literal["labels", "segments"]
+"""What the rows of a drawing's legend stand for; True is "labels", False is no legend."""
+
 
 @dataclass(frozen=True, slots=True)
 class Region:
@@ -55,7 +59,8 @@ class Segment:
     ``id`` counts from 1 within the image. ``score`` is in 0..1, or None for semantic segments, which have none.
     ``area`` is in pixels. ``box`` is the tight (x, y, width, height) in pixels of the original image.
     ``pixels`` holds the mask compactly; ``mask`` and ``runs`` give it in either form. ``depth`` is filled when the
-    result has depth.
+    result has depth. ``query`` is the network's query that the segment was decoded from, the first of them where stuff
+    was merged; None where it comes from none, as semantic ones, or from a file. It does not count in comparisons.
     """
 
     id: int
@@ -67,6 +72,7 @@ class Segment:
     is_thing: bool
     pixels: Runs | Region = field(repr=False)
     depth: DepthRange | None = None
+    query: int | None = field(default=None, compare=False)
 
     @property
     def mask(self) -> NDArray[np.bool_]:
@@ -128,20 +134,30 @@ class Segmentation:
             label_map[segment.mask] = segment.label_id
         return label_map
 
-    def draw(self, *, legend: bool = False, depth: DepthDrawing | None = None) -> "Image":
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What each of ``segments`` is called: things by label and number from 0, such as "car-1", stuff by label."""
+        seen: Counter[int] = Counter()
+        names = []
+        for segment in self.segments:
+            names.append(f"{segment.label}-{seen[segment.label_id]}" if segment.is_thing else segment.label)
+            seen[segment.label_id] += 1
+        return tuple(names)
+
+    def draw(self, *, legend: Legend = False, depth: DepthDrawing | None = None) -> "Image":
         """The image with its segments in colour: an RGB picture of the original size, larger when it has a legend.
 
         A label has the same colour in every picture; its instances are shades of it. Where masks overlap the higher
         score is on top. The legend, beside or below the image, gives every label's colour, its number of segments and
-        its share of the image's area.
+        its share of the image's area; ``legend="segments"`` gives every segment's instead, by ``names``, with its score.
 
         ``depth`` brings in the depth of a result that has it: "shade" gives every pixel of a segment a lightness by
         its depth, nearer is lighter; "order" puts the nearer segment (by its median) on top where masks overlap; "map"
         draws the depth alone, nearer is brighter, with the image left out. The legend of "shade" and "map" has a bar
         of depths, in metres where they are. A result of depth alone is drawn as "map".
 
-        Raises OptionError when ``image`` is None and the drawing shows it, and for a ``depth`` that this result cannot
-        have: it has no depth, no segments to shade, or no masks that overlap.
+        Raises OptionError when ``image`` is None and the drawing shows it, for an unknown ``legend``, and for a
+        ``depth`` that this result cannot have: it has no depth, no segments to shade, or no masks that overlap.
         """
         from everymask.drawing import draw
 

@@ -82,6 +82,7 @@ def test_panoptic_stuff_of_one_class_is_one_segment_and_things_stay_apart() -> N
     ]
     assert result.id_map is not None
     assert result.id_map[0].tolist() == [1, 1, 2, 2, 1, 1, 3, 3]
+    assert [segment.query for segment in result.segments] == [0, 1, 3]
 
 
 def test_instance_reasons_scores_and_overlaps() -> None:
@@ -104,6 +105,7 @@ def test_instance_reasons_scores_and_overlaps() -> None:
         ("car", 0.97, 20, (0, 0, 5, 4)),
         ("car", 0.90, 20, (3, 0, 5, 4)),
     ]
+    assert [segment.query for segment in result.segments] == [0, 1]
     assert result.dropped is not None
     assert [(dropped.query, dropped.label, dropped.reason) for dropped in result.dropped] == [
         (2, "car", "score 0.3 is not above the threshold 0.5"),
@@ -117,6 +119,7 @@ def test_instance_labels_by_pair() -> None:
     two_classes = queries(([0.5, 0.4, 0.05, 0.05], "####...."), ([0.02, 0.03, 0.05, 0.9], "########"))
     result = decode(two_classes, 0, GEOMETRY, LABELS, decoding_options("instance", threshold=0.2), None)
     assert [(segment.label, segment.area) for segment in result.segments] == [("car", 16), ("person", 16)]
+    assert [segment.query for segment in result.segments] == [0, 0]
 
 
 def test_instance_without_things_finds_nothing() -> None:

@@ -68,6 +68,7 @@ def decode_instance(
             box=masks[query].box,
             is_thing=labels.things[label_id],
             pixels=masks[query].runs,
+            query=query,
         )
         for id, (score, label_id, query) in enumerate(found, start=1)
     )

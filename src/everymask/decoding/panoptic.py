@@ -75,6 +75,7 @@ def decode_panoptic(
                 box=contest.regions.box(ids),
                 is_thing=labels.things[label_id],
                 pixels=Region(contest.id_map, new_id),
+                query=kept[ids[0] - 1],
             )
         )
     relabel(contest.id_map, new_ids)
