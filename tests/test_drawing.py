@@ -236,8 +236,51 @@ def test_legend_entries_count_segments_and_measure_the_union() -> None:
     masks = [square(size, 0, 0, 5, 10), square(size, 4, 0, 6, 10), square(size, 9, 0, 10, 10)]
     result = mask_result(masks, [1, 1, 2], size)
     cars, dogs = legend_entries(result, segment_colors(result))
-    assert (cars.label, len(cars.colors), cars.share) == ("car", 2, 0.6)
-    assert (dogs.label, len(dogs.colors), dogs.share) == ("dog", 1, 0.1)
+    assert (cars.label, len(cars.colors), cars.share, cars.note) == ("car", 2, 0.6, "2 x")
+    assert (dogs.label, len(dogs.colors), dogs.share, dogs.note) == ("dog", 1, 0.1, "1 x")
+
+
+def test_instances_are_named_by_label_and_number_and_all_else_by_label() -> None:
+    result = map_result(np.array([[1, 2, 3, 4, 5]], np.int32), [1, 0, 2, 1, 1])
+    assert result.names == ("car-0", "sky", "dog-0", "car-1", "car-2")
+    semantic = map_result(np.array([[1, 2, 3]], np.int32), [1, 0, 2])
+    assert dataclasses.replace(semantic, task="semantic").names == ("car", "sky", "dog")
+    assert map_result(np.zeros((3, 3), np.int32), []).names == ()
+
+
+def test_a_legend_of_segments_keeps_those_of_a_label_together() -> None:
+    id_map = np.array([[1, 2, 2, 2, 2, 3, 3, 3, 4, 0]], np.int32).repeat(10, axis=0)
+    result = map_result(id_map, [1, 0, 2, 1])
+    colors = segment_colors(result)
+    rows = legend_entries(result, colors, "segments")
+    assert [(row.label, row.colors, row.share, row.note) for row in rows] == [
+        ("sky", (RED,), 0.4, "1.00"),
+        ("dog-0", (colors[3],), 0.3, "1.00"),
+        ("car-0", (BLUE,), 0.1, "1.00"),
+        ("car-1", (colors[4],), 0.1, "1.00"),
+    ]
+    assert colors[4] != BLUE
+    without_scores = tuple(dataclasses.replace(each, score=None) for each in result.segments)
+    unscored = dataclasses.replace(result, segments=without_scores)
+    assert {row.note for row in legend_entries(unscored, colors, "segments")} == {""}
+
+
+def test_a_legend_of_segments_has_a_swatch_a_segment() -> None:
+    id_map = np.array([[1, 2, 3]], np.int32).repeat(30, axis=0).repeat(30, axis=1)
+    result = map_result(id_map, [1, 1, 1])
+    drawn = result.draw(legend="segments")
+    assert drawn.size != result.draw(legend=True).size
+    assert (np.asarray(result.draw(legend=True)) == np.asarray(result.draw(legend="labels"))).all()
+    panel = np.asarray(drawn).copy()
+    panel[:30, :90] = 255
+    for color in segment_colors(result).values():
+        assert (panel == color).all(axis=-1).sum() >= 14 * 14, "a whole swatch"
+
+
+@pytest.mark.parametrize("legend", ["segment", 2, None])
+def test_an_unknown_legend_is_refused(legend: object) -> None:
+    with pytest.raises(OptionError, match="a legend cannot be of"):
+        map_result(np.ones((4, 4), np.int32), [0]).draw(legend=legend)  # type: ignore[arg-type]
 
 
 def test_text_grows_with_the_image_and_shrinks_with_the_number_of_rows() -> None:

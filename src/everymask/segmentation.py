@@ -136,11 +136,12 @@ class Segmentation:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What each of ``segments`` is called: things by label and number from 0, such as "car-1", stuff by label."""
+        """What each of ``segments`` is called: by label, instances with a number from 0, as in "car-1" and "sky"."""
         seen: Counter[int] = Counter()
         names = []
         for segment in self.segments:
-            names.append(f"{segment.label}-{seen[segment.label_id]}" if segment.is_thing else segment.label)
+            is_instance = segment.is_thing and self.task != "semantic"
+            names.append(f"{segment.label}-{seen[segment.label_id]}" if is_instance else segment.label)
             seen[segment.label_id] += 1
         return tuple(names)
 
@@ -149,7 +150,8 @@ class Segmentation:
 
         A label has the same colour in every picture; its instances are shades of it. Where masks overlap the higher
         score is on top. The legend, beside or below the image, gives every label's colour, its number of segments and
-        its share of the image's area; ``legend="segments"`` gives every segment's instead, by ``names``, with its score.
+        its share of the image's area; ``legend="segments"`` gives the colour, score and share of every segment, named
+        as in ``names``.
 
         ``depth`` brings in the depth of a result that has it: "shade" gives every pixel of a segment a lightness by
         its depth, nearer is lighter; "order" puts the nearer segment (by its median) on top where masks overlap; "map"

@@ -2,13 +2,13 @@
 
 import math
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont
 
 from everymask.labels import Color
-from everymask.segmentation import Segment, Segmentation
+from everymask.segmentation import Legend, Segment, Segmentation
 
 BACKGROUND = (250, 250, 250)
 INK = (30, 30, 34)
@@ -24,14 +24,16 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A label of the legend.
+    """A row of the legend: a label, or one segment of it.
 
     ``colors`` are those of its segments, best first; ``share`` is the part of the image its segments cover, 0..1.
+    ``note`` is what stands between the two, in faint ink: how many segments, or a score.
     """
 
     label: str
     colors: tuple[Color, ...]
     share: float
+    note: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,22 +45,20 @@ class Layout:
     canvas: tuple[int, int]
 
 
-def with_legend(picture: Image.Image, result: Segmentation, colors: Mapping[int, Color]) -> Image.Image:
-    """``picture`` with a panel of a row per label: swatch, name, number of segments and share of the image's area.
+def with_legend(picture: Image.Image, entries: Sequence[Entry]) -> Image.Image:
+    """``picture`` with a panel of a row per entry: swatch, name, note and share of the image's area.
 
-    The text grows with the picture and never gets smaller than 14 pixels. The picture stays at the top left. Semantic
-    results have one segment per label, so their number is left out.
+    The text grows with the picture and never gets smaller than 14 pixels. The picture stays at the top left.
     """
-    entries = legend_entries(result, colors)
-    texts = [_row_texts(entry, counted=result.task != "semantic") for entry in entries] or [("no segments", "", "")]
+    texts = [_row_texts(entry) for entry in entries] or [("no segments", "", "")]
     size = text_size(picture.size, len(texts))
     font = ImageFont.load_default(size)
-    texts = [(shorten(label, font, LONGEST_LABEL * size), count, share) for label, count, share in texts]
-    label_width, count_width, share_width = (math.ceil(max(font.getlength(row[i]) for row in texts)) for i in range(3))
+    texts = [(shorten(label, font, LONGEST_LABEL * size), note, share) for label, note, share in texts]
+    label_width, note_width, share_width = (math.ceil(max(font.getlength(row[i]) for row in texts)) for i in range(3))
     swatch = round(1.1 * size) if entries else 0
     label_x = swatch + round(0.6 * size) * bool(entries)
-    count_x = label_x + label_width + round(0.9 * size) * bool(count_width) + count_width  # its right end
-    share_x = count_x + round(0.9 * size) * bool(share_width) + share_width  # its right end
+    note_x = label_x + label_width + round(0.9 * size) * bool(note_width) + note_width  # its right end
+    share_x = note_x + round(0.9 * size) * bool(share_width) + share_width  # its right end
     line, margin, gutter = round(1.6 * size), round(0.8 * size), round(1.8 * size)
 
     layout = _smallest_layout(picture.size, len(texts), (share_x + gutter, line), (2 * margin - gutter, 2 * margin))
@@ -66,29 +66,41 @@ def with_legend(picture: Image.Image, result: Segmentation, colors: Mapping[int,
     canvas.paste(picture, (0, 0))
     pen = ImageDraw.Draw(canvas)
     rows = math.ceil(len(texts) / layout.columns)
-    for i, (label, count, share) in enumerate(texts):
+    for i, (label, note, share) in enumerate(texts):
         x = layout.corner[0] + margin + (i // rows) * (share_x + gutter)
         y = layout.corner[1] + margin + (i % rows) * line
         middle = y + line // 2
         if entries:
             _draw_swatch(pen, (x, middle - swatch // 2), swatch, entries[i].colors)
         pen.text((x + label_x, middle), label, INK, font, anchor="lm")
-        pen.text((x + count_x, middle), count, FAINT_INK, font, anchor="rm")
+        pen.text((x + note_x, middle), note, FAINT_INK, font, anchor="rm")
         pen.text((x + share_x, middle), share, INK, font, anchor="rm")
     return canvas
 
 
-def legend_entries(result: Segmentation, colors: Mapping[int, Color]) -> list[Entry]:
-    """The labels found, by falling share of the image."""
+def legend_entries(result: Segmentation, colors: Mapping[int, Color], legend: Legend = "labels") -> list[Entry]:
+    """The labels found, by falling share of the image, or with "segments" all segments, those of a label together.
+
+    Semantic results have one segment per label, so their number is left out; and no scores.
+    """
     by_label: dict[int, list[Segment]] = {}
     for segment in result.segments:
         by_label.setdefault(segment.label_id, []).append(segment)
     pixels = max(1, result.size.height * result.size.width)
-    entries = [
-        Entry(segments[0].label, tuple(colors[segment.id] for segment in segments), _covered(result, segments) / pixels)
-        for segments in by_label.values()
+    groups = [(_covered(result, segments) / pixels, segments) for segments in by_label.values()]
+    groups.sort(key=lambda group: -group[0])
+    if legend == "segments":
+        names = {segment.id: name for segment, name in zip(result.segments, result.names, strict=True)}
+        return [
+            Entry(names[each.id], (colors[each.id],), each.area / pixels, _score(each))
+            for _, segments in groups
+            for each in segments
+        ]
+    counted = result.task != "semantic"
+    return [
+        Entry(segments[0].label, tuple(colors[each.id] for each in segments), share, f"{len(segments)} x" * counted)
+        for share, segments in groups
     ]
-    return sorted(entries, key=lambda entry: -entry.share)
 
 
 def text_size(picture: tuple[int, int], rows: int) -> int:
@@ -107,9 +119,13 @@ def _covered(result: Segmentation, segments: list[Segment]) -> int:
     return int(coco_mask.area(coco_mask.merge([segment.runs.to_coco() for segment in segments])))
 
 
-def _row_texts(entry: Entry, *, counted: bool) -> tuple[str, str, str]:
+def _score(segment: Segment) -> str:
+    return "" if segment.score is None else f"{segment.score:.2f}"
+
+
+def _row_texts(entry: Entry) -> tuple[str, str, str]:
     share = "< 0.1 %" if 0 < entry.share < 0.0005 else f"{100 * entry.share:.1f} %"
-    return printable(entry.label), f"{len(entry.colors)} x" if counted else "", share
+    return printable(entry.label), entry.note, share
 
 
 def printable(label: str) -> str:
