@@ -95,7 +95,7 @@ def test_in_bfloat16_a_packed_network_is_as_near_to_float32(name: str) -> None:
         ]
 
     for packed, plain in zip(errors(True), errors(False), strict=True):
-        assert packed <= 1.5 * plain + 0.01
+        assert packed <= 1.5 * plain + 0.05  # rounded otherwise, masked attention may flip a pixel
 
 
 @needs_packing

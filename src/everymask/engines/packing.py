@@ -14,6 +14,7 @@ from everymask.networks.backbones.mix_transformer import MixFeedForward
 from everymask.networks.eomt import UpscaleBlock
 from everymask.networks.layers.conv_norm import FrozenBatchNorm
 from everymask.networks.layers.feed_forward import FeedForward, GatedFeedForward
+from everymask.networks.layers.patches import PatchConvolution, patches_of
 
 _VECTORS = ("AVX2", "AVX512")
 _OPERATORS = ("_reorder_linear_weight", "_linear_pointwise", "_reorder_convolution_weight", "_convolution_pointwise")
@@ -46,9 +47,9 @@ def fold_norms(network: nn.Module) -> None:
 def pack(network: nn.Module) -> None:
     """Replaces the linear layers and convolutions of ``network``, which must be where and what it computes in.
 
-    Outputs stay the same but for rounding. A layer is packed where it is exactly an nn.Linear, an nn.Conv2d or an
-    nn.ConvTranspose2d that only enlarges; the activation behind it is fused where the two always follow each other. The
-    plain weights are dropped layer by layer, so that there is never a second copy of them all.
+    Outputs stay the same but for rounding. A layer is packed where it is exactly an nn.Linear, an nn.Conv2d, a
+    PatchConvolution or an nn.ConvTranspose2d that only enlarges; the activation behind it is fused where the two always
+    follow each other. The plain weights are dropped layer by layer, so that there is never a second copy of them all.
     """
     children = [(name, child) for name, child in network.named_children() if not isinstance(child, nn.Identity)]
     activations = dict.fromkeys((name for name, _ in children), "none")
@@ -140,6 +141,26 @@ class PackedConvolution(nn.Module):
         return out
 
 
+class PackedPatches(nn.Module):
+    """A convolution over patches, see PatchConvolution, with packed weights, then an activation."""
+
+    def __init__(self, convolution: PatchConvolution, activation: str = "none") -> None:
+        super().__init__()
+        self.patch = int(convolution.kernel_size[0])
+        self.linear = PackedLinear(convolution.flat_weight, convolution.bias, activation)
+
+    @property
+    def weight(self) -> Tensor:
+        """(outputs, inputs, patch, patch), unpacked anew."""
+        out: Tensor = self.linear.weight.unflatten(1, (self.patch, self.patch, -1)).permute(0, 3, 1, 2)
+        return out
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, inputs, h, w) -> (B, outputs, h // patch, w // patch)."""
+        out: Tensor = self.linear(patches_of(features, self.patch)).permute(0, 3, 1, 2)
+        return out
+
+
 class PackedEnlargement(nn.Module):
     """A transposed convolution of which every place makes its own k x k places: a linear layer, and a new order."""
 
@@ -201,6 +222,8 @@ def _packed(layer: nn.Module, activation: str) -> nn.Module | None:
         return PackedLinear(layer.weight, layer.bias, activation)
     if type(layer) is nn.Conv2d and layer.padding_mode == "zeros" and not isinstance(layer.padding, str):
         return PackedConvolution(layer, activation)
+    if type(layer) is PatchConvolution:
+        return PackedPatches(layer, activation)
     if type(layer) is nn.ConvTranspose2d and _only_enlarges(layer):
         return PackedEnlargement(layer, activation)
     return None

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from everymask.networks.layers.feed_forward import FeedForward
 from everymask.networks.layers.inputs import check_pixel_values
+from everymask.networks.layers.patches import PatchConvolution
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class Beit(nn.Module):
         super().__init__()
         self.config = config
         self.dim, self.patch, self.prefix = config.dim, config.patch, 1
-        self.patch_embedding = nn.Conv2d(config.channels, config.dim, config.patch, stride=config.patch)
+        self.patch_embedding = PatchConvolution(config.channels, config.dim, config.patch)
         self.class_token = nn.Parameter(torch.zeros(1, 1, config.dim))
         if config.absolute_positions:
             self.positions = nn.Parameter(torch.zeros(1 + math.prod(config.window), config.dim))

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from everymask.networks.layers.feed_forward import FeedForward
 from everymask.networks.layers.inputs import check_pixel_values
+from everymask.networks.layers.patches import PatchConvolution
 
 NORM_EPS = 1e-6
 
@@ -34,7 +35,7 @@ class ConvNeXt(nn.Module):
     def __init__(self, config: ConvNeXtConfig) -> None:
         super().__init__()
         self.channels = config.channels
-        self.patch_embedding = nn.Conv2d(config.channels, config.widths[0], 4, stride=4)
+        self.patch_embedding = PatchConvolution(config.channels, config.widths[0], 4)
         self.patch_norm = nn.LayerNorm(config.widths[0], eps=NORM_EPS)
         self.stages = nn.ModuleList(
             nn.Sequential(*(ConvNeXtBlock(width, config.layer_scale) for _ in range(depth)))
@@ -81,7 +82,7 @@ class Downsampler(nn.Module):
     def __init__(self, dim: int, wider: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(dim, eps=NORM_EPS)
-        self.reduction = nn.Conv2d(dim, wider, 2, stride=2)
+        self.reduction = PatchConvolution(dim, wider, 2)
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, h, w, dim) -> (B, floor(h / 2), floor(w / 2), wider)."""

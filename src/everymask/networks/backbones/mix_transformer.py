@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from everymask.networks.layers.inputs import check_pixel_values
+from everymask.networks.layers.patches import PatchConvolution
 
 KERNELS = (7, 3, 3, 3)
 STRIDES = (4, 2, 2, 2)
@@ -108,7 +109,7 @@ class ReducedAttention(nn.Module):
         self.key_value = nn.Linear(dim, 2 * dim)
         self.output = nn.Linear(dim, dim)
         if reduction > 1:
-            self.reduce = nn.Conv2d(dim, dim, reduction, stride=reduction)
+            self.reduce = PatchConvolution(dim, dim, reduction)
             self.reduce_norm = nn.LayerNorm(dim)
 
     def forward(self, features: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from everymask.networks.backbones.windows import (
 from everymask.networks.layers.chunks import add_in_chunks, may_overwrite
 from everymask.networks.layers.feed_forward import FeedForward
 from everymask.networks.layers.inputs import check_pixel_values
+from everymask.networks.layers.patches import PatchConvolution
 
 # The published bound of what cosines are multiplied by (section 3.2: a temperature of 0.01 or more).
 LARGEST_LOGIT_SCALE = 100.0
@@ -62,7 +63,7 @@ class SwinV2(nn.Module):
         self.widths = config.widths
         self.patch = config.patch
         self.channels = config.channels
-        self.patch_embedding = nn.Conv2d(config.channels, config.embed_dim, config.patch, stride=config.patch)
+        self.patch_embedding = PatchConvolution(config.channels, config.embed_dim, config.patch)
         self.patch_norm = nn.LayerNorm(config.embed_dim)
         self.stages = nn.ModuleList(
             nn.ModuleList(SwinV2Block(config, stage, shifted=index % 2 == 1) for index in range(depth))

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from everymask.networks.layers.attention import Attention
 from everymask.networks.layers.feed_forward import FeedForward, GatedFeedForward
 from everymask.networks.layers.inputs import check_pixel_values
+from everymask.networks.layers.patches import PatchConvolution
 from everymask.networks.layers.positions import Rotary, rotary_positions
 
 
@@ -61,7 +62,7 @@ class ViT(nn.Module):
         super().__init__()
         self.config = config
         self.dim, self.patch, self.prefix = config.dim, config.patch, 1 + (config.registers or 0)
-        self.patch_embedding = nn.Conv2d(config.channels, config.dim, config.patch, stride=config.patch)
+        self.patch_embedding = PatchConvolution(config.channels, config.dim, config.patch)
         self.class_token = nn.Parameter(torch.zeros(1, 1, config.dim))
         self.register_tokens: nn.Parameter | None = None
         if config.registers is not None:
