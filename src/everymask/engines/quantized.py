@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from everymask.devices import choose_dtype
 from everymask.engines.engine import EngineName, Inputs
 from everymask.engines.fingerprint import weights_fingerprint
 from everymask.engines.flat import unflatten
@@ -26,9 +25,9 @@ FOLDER = "openvino-int8"
 class QuantizedEngine:
     """Runs the int8 networks in a checkpoint's folder, each made for one size of the input, on the CPU.
 
-    What int8 does not fit is computed in bfloat16 where the processor has it in hardware, else and for depth in
-    float32. A size is compiled when it is first seen, in about a second. The images of a batch go through the network
-    one by one. Outputs are float32. Calls from several threads take turns.
+    What int8 does not fit is computed in float32: in bfloat16 OpenVINO 2026.4 gives wrong numbers for such mixed
+    networks on processors with AMX. A size is compiled when it is first seen, in about a second. The images of a batch
+    go through the network one by one. Outputs are float32. Calls from several threads take turns.
     """
 
     name: EngineName = "openvino"
@@ -67,7 +66,7 @@ class QuantizedEngine:
         return unflatten({name: torch.cat([each[name] for each in outputs]) for name in outputs[0]})
 
     def _of_size(self, size: Size) -> "Compiled":
-        from everymask.engines.openvino_models import OUTPUT, compile_model
+        from everymask.engines.openvino_models import compile_model
 
         if size not in self._models:
             made_for = " and ".join(f"{height} x {width}" for height, width in self._models)
@@ -77,9 +76,7 @@ class QuantizedEngine:
                 "use dtype 'bfloat16' or 'float32'"
             )
         if size not in self._compiled:
-            model = self._models[size]
-            depth = any(f"{OUTPUT}depth" in port.names for port in model.outputs)
-            self._compiled[size] = compile_model(model, choose_dtype("auto", self.device, depth=depth))
+            self._compiled[size] = compile_model(self._models[size], torch.float32)
         return self._compiled[size]
 
 
