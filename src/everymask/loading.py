@@ -3,6 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from everymask.checkpoints import Checkpoint, load_checkpoint
 from everymask.checkpoints.strict import own_weights
 from everymask.devices import choose_device, choose_dtype
@@ -77,8 +79,18 @@ def load(
         )
         if depth_model.tasks != ("depth",):
             raise OptionError(f"{depth} gives no depth alone: for depth= choose a model whose task is depth")
-    torch_dtype = choose_dtype(dtype, torch_device, depth=checkpoint.depth_kind is not None)
-    runner = make_engine(engine, checkpoint.network, torch_device, torch_dtype, checkpoint.folder)
+    return ready(checkpoint, torch_device, dtype, engine, depth_model)
+
+
+def ready(
+    checkpoint: Checkpoint, device: torch.device, dtype: str, engine: str, depth_model: Segmenter | None = None
+) -> Segmenter:
+    """A checkpoint, loaded with ``share=True``, as a model for good: its network is the engine's from here on.
+
+    ``dtype`` and ``engine`` are as ``load`` takes them, and it says what is raised where they cannot be.
+    """
+    torch_dtype = choose_dtype(dtype, device, depth=checkpoint.depth_kind is not None)
+    runner = make_engine(engine, checkpoint.network, device, torch_dtype, checkpoint.folder)
     own_weights(checkpoint.network)  # those that the engine has not converted or packed, straight from the file
     return Segmenter(checkpoint, runner, depth_model)
 
