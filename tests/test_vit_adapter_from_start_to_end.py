@@ -1,6 +1,5 @@
 """A folder of ModelScope's, an image, and the classes that the published code finds in it."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -9,16 +8,13 @@ import torch
 from safetensors.torch import load_file
 
 import everymask
-
-TINY = Path(__file__).parent / "fixtures" / "vit_adapter" / "tiny-a"
+from modelscope_folders import VIT_ADAPTER as TINY
+from modelscope_folders import save_vit_adapter
 
 
 @pytest.fixture
 def model(tmp_path: Path) -> everymask.Segmenter:
-    torch.save({"meta": {}, "state_dict": load_file(TINY / "model.safetensors")}, tmp_path / "pytorch_model.pt")
-    (tmp_path / "configuration.json").write_text(json.dumps({"task": "image-segmentation"}))
-    (tmp_path / "config.json").write_text((TINY / "config.json").read_text())
-    return everymask.load(tmp_path, dtype="float32")
+    return everymask.load(save_vit_adapter(tmp_path), dtype="float32")
 
 
 def test_an_image_gets_the_published_classes_in_every_pixel(model: everymask.Segmenter) -> None:

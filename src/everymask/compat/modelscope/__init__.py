@@ -1,0 +1,57 @@
+"""ModelScope's segmentation pipeline: change ``modelscope`` to ``everymask.compat.modelscope`` in the imports.
+
+    from everymask.compat.modelscope.pipelines import pipeline
+    from everymask.compat.modelscope.outputs import OutputKeys
+    from everymask.compat.modelscope.utils.constant import Tasks
+    from everymask.compat.modelscope.utils.cv.image_utils import semantic_seg_masks_to_image
+
+The modules are called as ModelScope's are; the names are here, too. Its data sets (``MsDataset``) are no part of this:
+import them from ModelScope, and pass a row, or a whole data set, to the pipeline.
+
+Models are those of ``Tasks.image_segmentation`` that ModelScope reads semantically or panoptically: by the name they
+have there, such as "damo/cv_vitadapter_semantic-segmentation_cocostuff164k" (ViT-Adapter), "damo/
+cv_swinL_semantic-segmentation_cocopanmerge" (Mask2Former on Swin-L) and "damo/cv_r50_panoptic-segmentation_cocopan"
+(Mask2Former on ResNet-50), or from a folder. Besides, everything that ``everymask.load`` loads.
+
+Where results differ from ModelScope's:
+
+- A PIL image gives what its file gives. ModelScope does not turn it upright by its EXIF orientation, fails unless it is
+  RGB, and its panoptic pipeline takes its red for blue.
+- Transparent pixels are white. ModelScope drops the transparency and shows what colour lies under it.
+- Masks are resized once, from the network's output to the image. The code behind ModelScope's Mask2Former models
+  resizes them to the network's input first, and then to the image.
+- A row of a data set is an image, too; ModelScope wants the value of its column.
+- Errors are everymask's own, and say what would cure them.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from everymask.compat.modelscope.outputs import OutputKeys
+    from everymask.compat.modelscope.pipelines import pipeline
+    from everymask.compat.modelscope.utils.constant import Tasks
+    from everymask.compat.modelscope.utils.cv.image_utils import (
+        panoptic_seg_masks_to_image,
+        semantic_seg_masks_to_image,
+    )
+
+__all__ = ["OutputKeys", "Tasks", "panoptic_seg_masks_to_image", "pipeline", "semantic_seg_masks_to_image"]
+
+_HOME = {
+    "OutputKeys": "outputs",
+    "Tasks": "utils.constant",
+    "panoptic_seg_masks_to_image": "utils.cv.image_utils",
+    "pipeline": "pipelines",
+    "semantic_seg_masks_to_image": "utils.cv.image_utils",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

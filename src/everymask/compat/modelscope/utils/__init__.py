@@ -1,0 +1,1 @@
+"""As ``modelscope.utils``."""
