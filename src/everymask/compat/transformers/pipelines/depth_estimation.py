@@ -1,6 +1,6 @@
 """The depth-estimation pipeline: a Segmenter's depth as transformers' dictionary."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
@@ -65,9 +65,10 @@ class DepthEstimationPipeline(Pipeline[DepthOptions, Depth]):
         return map(_depth, results(self.model, images, options.timeout, batch_size=batch_size))
 
 
-def _flat(options: dict[str, Any]) -> dict[str, Any]:
-    """``options`` with what their ``parameters`` say beside the others."""
-    return {**options, **(options.pop("parameters", None) or {})}
+def _flat(options: Mapping[str, Any]) -> dict[str, Any]:
+    """``options`` with what their ``parameters`` say in the place of these."""
+    others = {name: value for name, value in options.items() if name != "parameters"}
+    return {**others, **(options.get("parameters") or {})}
 
 
 def _depth(result: Segmentation) -> Depth:

@@ -22,7 +22,10 @@ Decoding = Literal["everymask", "transformers"]
 
 
 class Annotation(TypedDict):
-    """One segment: its ``score`` in 0..1 (None for semantic segments), class name and ``mask``, mode "L", 0 or 255."""
+    """One segment: class name, ``mask`` of mode "L", 0 or 255, and ``score``.
+
+    The score is in 0..1, of 6 digits; None for semantic segments.
+    """
 
     score: float | None
     label: str
@@ -136,7 +139,7 @@ class ImageSegmentationPipeline(Pipeline[SegmentationOptions, list[Annotation]])
 
     def _annotation(self, score: float | None, label_id: int, mask: NDArray[np.bool_]) -> Annotation:
         return {
-            "score": score,
+            "score": None if score is None else round(score, 6),
             "label": self._names[label_id],
             "mask": Image.fromarray(mask.astype(np.uint8) * np.uint8(255)),
         }
