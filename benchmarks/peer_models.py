@@ -1,4 +1,4 @@
-"""The networks that peers.py compares: transformers' own classes at the sizes of public checkpoints, random weights.
+"""The networks that are compared: transformers' own classes at the sizes of public checkpoints, with random weights.
 
 ``save`` writes a folder as the Hub has it; everymask and transformers both load from there.
 """
@@ -14,7 +14,11 @@ import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedModel
 
+from everymask.networks.outputs import MaskQueries, Output
+
 TASKS = ("panoptic", "instance", "semantic")
+KEPT = 10
+"""How many queries are kept: with random weights no query is sure of anything."""
 
 
 @dataclass(frozen=True)
@@ -207,6 +211,17 @@ def save(model: PeerModel, folder: Path) -> None:
         _write_tokenizer(folder)
     for name, content in {"preprocessor_config.json": processor, **model.files}.items():
         (folder / name).write_text(json.dumps(content))
+
+
+def threshold_of(output: Output) -> float:
+    """The score of the eleventh query whose best class is an object: above it are ten."""
+    assert isinstance(output, MaskQueries)
+    probabilities = output.class_logits[0].float().softmax(-1)  # (Q, C + 1)
+    score = probabilities[:, :-1].amax(-1)
+    score = score[score >= probabilities[:, -1]].sort(descending=True).values
+    if len(score) <= KEPT:
+        raise SystemExit(f"only {len(score)} of the queries are objects: the random weights need another seed")
+    return float(score[KEPT])  # what is kept exceeds the threshold
 
 
 def _write_tokenizer(folder: Path) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 import transformers
-from peer_models import MODELS, PeerModel, save
+from peer_models import KEPT, MODELS, PeerModel, save, threshold_of
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -44,12 +44,10 @@ from everymask.engines.choice import available_engines
 from everymask.engines.engine import Inputs
 from everymask.images import read_image
 from everymask.loading import load
-from everymask.networks.outputs import MaskQueries
 from everymask.preprocessing import prepare
 from everymask.stopwatch import Stopwatch
 
 PHOTO = Path(__file__).parents[1] / "src" / "everymask" / "bundled" / "photos" / "high-street.jpg"
-KEPT = 10
 CPU = torch.device("cpu")
 DTYPES = (torch.float32, torch.bfloat16)
 
@@ -65,7 +63,7 @@ def everymask_subjects(
     nothing = Inputs(prepared.pixel_values, tokens, lambda class_logits: class_logits[..., 0] > torch.inf)
     threshold = None
     if model.task == "panoptic":
-        threshold = _threshold(load(folder, dtype="float32", engine="eager").engine(nothing))
+        threshold = threshold_of(load(folder, dtype="float32", engine="eager").engine(nothing))
     keep = relevant_queries(decoding_options(model.task, threshold=threshold), checkpoint.labels)
     gflop = count_gflop(checkpoint.network, Inputs(prepared.pixel_values, tokens, keep))
     subjects = []
@@ -74,22 +72,11 @@ def everymask_subjects(
             if wanted(f"everymask {engine} {dtype}"):
                 segmenter = load(folder, device="cpu", dtype=dtype, engine=engine)
                 # Rounding moves scores that hardly differ: each keeps its own ten.
-                own = None if threshold is None else _threshold(segmenter.engine(nothing))
+                own = None if threshold is None else threshold_of(segmenter.engine(nothing))
                 subject = segmenter_subject(segmenter, photo, gflop, task=model.task, threshold=own)
                 # Nobody else draws: the result is where the comparison ends.
                 subjects.append(Subject(f"everymask {subject.name}", subject.run, subject.dtype, gflop))
     return subjects, threshold
-
-
-def _threshold(output: Any) -> float:
-    """The score of the eleventh query whose best class is an object."""
-    assert isinstance(output, MaskQueries)
-    probabilities = output.class_logits[0].float().softmax(-1)  # (Q, C + 1)
-    score = probabilities[:, :-1].amax(-1)
-    score = score[score >= probabilities[:, -1]].sort(descending=True).values
-    if len(score) <= KEPT:
-        raise SystemExit(f"only {len(score)} of the queries are objects: the random weights need another seed")
-    return float(score[KEPT])  # what is kept exceeds the threshold
 
 
 def transformers_subjects(
