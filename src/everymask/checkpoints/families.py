@@ -13,6 +13,7 @@ from everymask.checkpoints.layouts import (
     dpt,
     eomt,
     mask2former,
+    mask2former_mmcv,
     maskformer,
     oneformer,
     segformer,
@@ -73,6 +74,10 @@ def _eomt_preprocessor(config: Config, tasks: tuple[Task, ...] | None) -> Config
     return eomt.original_preprocessor(config, semantic=tasks == ("semantic",))
 
 
+def _mask2former_preprocessor(config: Config, tasks: tuple[Task, ...] | None) -> Config | None:
+    return mask2former_mmcv.preprocessor(config)
+
+
 def _vit_adapter_preprocessor(config: Config, tasks: tuple[Task, ...] | None) -> Config | None:
     return vit_adapter.preprocessor(config)
 
@@ -84,7 +89,7 @@ FAMILIES: dict[str, Family] = {
     "dpt": Family(dpt.build, dpt.tasks, dpt.depth_kind),
     "eomt": Family(eomt.build, preprocessor=_eomt_preprocessor),
     "eomt_dinov3": Family(eomt.build, preprocessor=_eomt_preprocessor),
-    "mask2former": Family(mask2former.build),
+    "mask2former": Family(mask2former.build, preprocessor=_mask2former_preprocessor),
     "maskformer": Family(maskformer.build),
     "oneformer": Family(oneformer.build),
     "segformer": Family(segformer.build, _pixels),

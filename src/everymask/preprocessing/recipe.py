@@ -34,8 +34,9 @@ class Preprocessing:
     Then, on the 0 to 255 of the image, ``pixel_values = (image * rescale_factor - mean) / std``, channel by channel in
     the order red, green, blue. ``pad_to``: the size that zeros at the bottom and right fill up to; None: no padding.
     ``black_padding``: black pixels, normalised like all others, take the place of the zeros. ``pad_divisor``: zeros on
-    all four sides fill up to multiples of it, the odd one at the bottom and right; 0 switches this off. ``tiling``: an
-    image that is larger than its window is covered by several; without ``pad_to`` a window is no larger than the image.
+    all four sides fill up to multiples of it, the odd one at the bottom and right; 0 switches this off. ``pad_end``:
+    all of them are at the bottom and right. ``tiling``: an image that is larger than its window is covered by several;
+    without ``pad_to`` a window is no larger than the image.
     """
 
     resize: ResizeRule | None
@@ -47,6 +48,7 @@ class Preprocessing:
     pad_to: Size | None
     black_padding: bool = False
     pad_divisor: int = 0
+    pad_end: bool = False
     tiling: Tiling | None = None
 
     @classmethod
@@ -78,7 +80,7 @@ class Preprocessing:
                 f"more than the {padded.width} x {padded.height} this checkpoint pads to; resize or crop it, or "
                 "correct pad_size in preprocessor_config.json"
             )
-        if not self.pad_divisor:
+        if not self.pad_divisor or self.pad_end:
             return Geometry(original, resized, padded)
         offset = (padded.height - resized.height) // 2, (padded.width - resized.width) // 2
         return Geometry(original, resized, padded, offset=offset)
@@ -183,19 +185,27 @@ def _dpt(config: Config) -> Preprocessing:
     )
 
 
-def _vit_adapter(config: Config) -> Preprocessing:
-    """ViT-Adapter's test recipe in mmseg, in fields of our own: it has no processor in transformers.
-
-    ``size`` {shortest_edge, longest_edge}, ``size_divisor``, ``window`` and ``stride`` [height, width]; OpenCV resizes.
-    """
+def _mmcv(config: Config) -> Preprocessing:
+    """How mmcv resizes in tests: ``size`` {shortest_edge, longest_edge} by OpenCV."""
     size = config.get("size")
     if not isinstance(size, Mapping) or fields.present(size) != {"shortest_edge", "longest_edge"}:
         raise fields.wrong(config, "size", "{shortest_edge, longest_edge}")
     edges = WithinEdges(fields.integer(size, "shortest_edge"), fields.integer(size, "longest_edge"))
+    return replace(_colors(config, _IMAGENET), resize=edges if _resizes(config) else None, resample=None)
+
+
+def _mmdet(config: Config) -> Preprocessing:
+    """mmdet's test recipe, in fields of our own, for transformers has no such processor; ``pad_divisor`` adds zeros."""
+    return replace(_mmcv(config), pad_divisor=fields.integer(config, "pad_divisor", 32), pad_end=True)
+
+
+def _vit_adapter(config: Config) -> Preprocessing:
+    """ViT-Adapter's test recipe in mmseg, in fields of our own, too.
+
+    ``size_divisor`` for a second resize, ``window`` and ``stride`` [height, width].
+    """
     return replace(
-        _colors(config, _IMAGENET),
-        resize=edges if _resizes(config) else None,
-        resample=None,
+        _mmcv(config),
         size_divisor=fields.integer(config, "size_divisor", 32),
         tiling=Tiling(fields.sides(config, "window"), fields.sides(config, "stride")),
     )
@@ -210,6 +220,7 @@ _READERS: dict[str, Callable[[Config], Preprocessing]] = {
     "Segformer": _segformer,
     "Beit": _beit,
     "DPT": _dpt,
+    "MMDet": _mmdet,
     "ViTAdapter": _vit_adapter,
 }
 # Fast and Pil are other engines of the same rule; FeatureExtractor is the name of before 2022.

@@ -248,6 +248,23 @@ def resnet_layout(prefix: str) -> Layout:
     )
 
 
+def torchvision_resnet_rules(prefix: str) -> tuple[Rule, ...]:
+    """ResNet as torchvision, timm and mmcv name it, all counted from 1. ``prefix`` ends with a dot."""
+    rules = [rename(prefix + "conv1.weight", "backbone.stem.0.weight"), rename(prefix + "bn1.*", "backbone.stem.1.*")]
+    for stage in range(4):
+        theirs, ours = f"{prefix}layer{stage + 1}.#.", f"backbone.stages.{stage}.#."
+        for layer in range(3):
+            rules += [
+                rename(f"{theirs}conv{layer + 1}.weight", f"{ours}layers.{layer}.0.weight"),
+                rename(f"{theirs}bn{layer + 1}.*", f"{ours}layers.{layer}.1.*"),
+            ]
+        rules += [
+            rename(theirs + "downsample.0.weight", ours + "shortcut.0.weight"),
+            rename(theirs + "downsample.1.*", ours + "shortcut.1.*"),
+        ]
+    return tuple(rules)
+
+
 def _dinat_layout(prefix: str) -> Layout:
     block = prefix + "encoder.levels.#.layers.#."
     attention = block + "attention.self."

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from everymask.checkpoints.layouts.backbones import resnet_config, resnet_layout
+from everymask.checkpoints.layouts.backbones import resnet_config, resnet_layout, torchvision_resnet_rules
 from everymask.checkpoints.layouts.parts import (
     attention_rules,
     detr_decoder_rules,
@@ -89,25 +89,9 @@ def _read_backbone(config: Mapping[str, Any]) -> tuple[ResNetConfig, Layout]:
         dilate_last_stage=bool(config.get("dilation")) or backbone.get("output_stride", 32) == 16,
         frozen_norm=True,
     )
-    return resnet, _timm_layout(BACKBONE)
-
-
-def _timm_layout(prefix: str) -> Layout:
-    """ResNet as timm names it, stages and convolutions counted from 1."""
-    rules = [rename(prefix + "conv1.weight", "backbone.stem.0.weight"), rename(prefix + "bn1.*", "backbone.stem.1.*")]
-    for stage in range(4):
-        theirs, ours = f"{prefix}layer{stage + 1}.#.", f"backbone.stages.{stage}.#."
-        for layer in range(3):
-            rules += [
-                rename(f"{theirs}conv{layer + 1}.weight", f"{ours}layers.{layer}.0.weight"),
-                rename(f"{theirs}bn{layer + 1}.*", f"{ours}layers.{layer}.1.*"),
-            ]
-        rules += [
-            rename(theirs + "downsample.0.weight", ours + "shortcut.0.weight"),
-            rename(theirs + "downsample.1.*", ours + "shortcut.1.*"),
-        ]
     # The batch norms of the shortcuts counted batches when the public files were written; frozen ones do not.
-    return Layout(tuple(rules), leftovers=(prefix + "layer#.#.downsample.1.num_batches_tracked",))
+    counted = BACKBONE + "layer#.#.downsample.1.num_batches_tracked"
+    return resnet, Layout(torchvision_resnet_rules(BACKBONE), leftovers=(counted,))
 
 
 def _transformer_rules() -> tuple[Rule, ...]:

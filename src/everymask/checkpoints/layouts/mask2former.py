@@ -1,10 +1,11 @@
-"""Mask2Former as transformers saves it (``Mask2FormerForUniversalSegmentation``, 4.x and 5.x)."""
+"""Mask2Former as transformers saves it (``Mask2FormerForUniversalSegmentation``, 4.x and 5.x), or mmcv."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 
+from everymask.checkpoints.layouts import mask2former_mmcv
 from everymask.checkpoints.layouts.backbones import build_backbone
 from everymask.checkpoints.layouts.parts import (
     attention_rules,
@@ -26,9 +27,8 @@ def build(config: Mapping[str, Any], num_labels: int) -> tuple[nn.Module, Layout
     settings that no published checkpoint has.
     """
     _refuse_unpublished(config)
-    backbone, widths, backbone_layout = build_backbone(
-        config.get("backbone_config") or {"model_type": "swin"}, "model.pixel_level_module.encoder."
-    )
+    backbone_config = config.get("backbone_config") or {"model_type": "swin"}
+    backbone, widths, backbone_layout = build_backbone(backbone_config, "model.pixel_level_module.encoder.")
     network = Mask2Former(
         Mask2FormerConfig(
             num_labels=num_labels,
@@ -49,6 +49,7 @@ def build(config: Mapping[str, Any], num_labels: int) -> tuple[nn.Module, Layout
         backbone_layout.rules + pixel_decoder_rules() + _query_decoder_rules(),
         backbone_layout.leftovers,
         {"criterion.empty_weight": class_weights(num_labels, config.get("no_object_weight", 0.1))},
+        alternatives=mask2former_mmcv.layouts(backbone_config["model_type"]),
     )
 
 

@@ -16,11 +16,14 @@ class Rule:
     One published and one own key: a renaming. Several published keys: their tensors, concatenated along dimension 0,
     are ours. Several own keys: the published tensor, cut into equal parts along dimension 0, gives ours.
     ``flat``: the published tensor has a dimension of size 1 before all others, and ours has not.
+    ``unfolded``: the last dimension holds 2 x 2 neighbours as nn.Unfold gathers them, channel by channel and row by
+    row; in ours, neighbour by neighbour and column by column.
     """
 
     published: tuple[str, ...]
     ours: tuple[str, ...]
     flat: bool = False
+    unfolded: bool = False
 
 
 def rename(published: str, ours: str) -> Rule:
@@ -43,6 +46,11 @@ def flatten(published: str, ours: str) -> Rule:
     return Rule((published,), (ours,), flat=True)
 
 
+def unfold(published: str, ours: str) -> Rule:
+    """One tensor under two names whose last dimension has neighbours in another order (see ``Rule``)."""
+    return Rule((published,), (ours,), unfolded=True)
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """A published layout: the rules for every tensor, and what files hold besides.
@@ -60,7 +68,10 @@ class Layout:
 
     def fitting(self, network: nn.Module, keys: Collection[str]) -> "Layout":
         """Of this layout and its alternatives the one that most of a file's keys belong to."""
-        return max((self, *self.alternatives), key=lambda each: len(each.published_shapes(network).keys() & set(keys)))
+        keys = set(keys)
+        if not self.alternatives or self.published_shapes(network).keys() <= keys:
+            return self
+        return max((self, *self.alternatives), key=lambda each: len(each.published_shapes(network).keys() & keys))
 
     def ignored(self, key: str) -> bool:
         """Whether a published key is known and not needed."""
@@ -85,6 +96,7 @@ class Layout:
         for rule, (theirs, ours), _ in self._groups(network.state_dict()):
             tensors = [published[key][0] if rule.flat else published[key] for key in theirs]
             whole = tensors[0] if len(tensors) == 1 else torch.cat(tensors)
+            whole = whole.unflatten(-1, (-1, 2, 2)).transpose(-1, -3).flatten(-3) if rule.unfolded else whole
             state.update(zip(ours, whole.chunk(len(ours)) if len(ours) > 1 else (whole,), strict=True))
         return state
 
@@ -94,6 +106,7 @@ class Layout:
         for rule, (theirs, _), parts in self._groups(network.state_dict()):
             whole = parts[0] if len(parts) == 1 else torch.cat(parts)
             whole = whole[None] if rule.flat else whole
+            whole = whole.unflatten(-1, (2, 2, -1)).transpose(-1, -3).flatten(-3) if rule.unfolded else whole
             state.update(zip(theirs, whole.chunk(len(theirs)) if len(theirs) > 1 else (whole,), strict=True))
         return {key: tensor.contiguous() for key, tensor in state.items()}
 

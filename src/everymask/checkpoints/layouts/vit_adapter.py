@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import nn
 
-from everymask.checkpoints.layouts.parts import packed_attention_rules, refuse_unpublished
+from everymask.checkpoints.layouts.mmdet import deformable_attention_rules, head_rules
+from everymask.checkpoints.layouts.parts import refuse_unpublished
 from everymask.checkpoints.layouts.rules import Layout, Rule, rename
 from everymask.errors import CheckpointError
 from everymask.labels import label_set
@@ -84,7 +85,7 @@ def build(config: Mapping[str, Any], num_labels: int) -> tuple[nn.Module, Layout
     network = ViTAdapterMask2Former(head, ViTAdapter(adapter))
     # The index of the bias tables can be rebuilt, and is not needed.
     leftovers = (BACKBONE + "blocks.#.attn.relative_position_index",)
-    return network, Layout(_vit_rules() + _adapter_rules(extra_extractors) + _head_rules(), leftovers)
+    return network, Layout(_vit_rules() + _adapter_rules(extra_extractors) + head_rules(HEAD), leftovers)
 
 
 def description(config: Mapping[str, Any]) -> str:
@@ -281,55 +282,5 @@ def _cross_attention_rules(theirs: str, ours: str) -> tuple[Rule, ...]:
     return (
         rename(theirs + "query_norm.*", ours + "query_norm.*"),
         rename(theirs + "feat_norm.*", ours + "token_norm.*"),
-        *_deformable_attention_rules(theirs + "attn.", ours + "attention."),
-    )
-
-
-def _deformable_attention_rules(theirs: str, ours: str) -> tuple[Rule, ...]:
-    return (
-        rename(theirs + "sampling_offsets.*", ours + "sampling_offsets.*"),
-        rename(theirs + "attention_weights.*", ours + "attention_weights.*"),
-        rename(theirs + "value_proj.*", ours + "value.*"),
-        rename(theirs + "output_proj.*", ours + "output.*"),
-    )
-
-
-def _head_rules() -> tuple[Rule, ...]:
-    """The pixel decoder and the decoder of queries, as mmdet names them."""
-    pixels, ours = PIXEL_DECODER, "pixel_decoder."
-    encoder, our_encoder = pixels + "encoder.layers.#.", ours + "layers.#."
-    decoder, our_decoder = DECODER + "layers.#.", "query_decoder.layers.#."
-    convolutions = (
-        ("input_convs.#.", "input_projections.#."),
-        ("lateral_convs.0.", "lateral."),
-        ("output_convs.0.", "fuse."),
-    )
-    return (
-        *(rename(pixels + name + "conv.*", ours + our_name + "0.*") for name, our_name in convolutions),
-        *(rename(pixels + name + "gn.*", ours + our_name + "1.*") for name, our_name in convolutions),
-        rename(pixels + "level_encoding.weight", ours + "level_embed"),
-        rename(pixels + "mask_feature.*", ours + "mask_projection.*"),
-        *_deformable_attention_rules(encoder + "attentions.0.", our_encoder + "attention."),
-        rename(encoder + "norms.0.*", our_encoder + "attention_norm.*"),
-        *_feed_forward_rules(encoder, our_encoder),
-        rename(encoder + "norms.1.*", our_encoder + "feed_forward_norm.*"),
-        *packed_attention_rules(decoder + "attentions.0.attn.", our_decoder + "cross_attention."),
-        rename(decoder + "norms.0.*", our_decoder + "cross_attention_norm.*"),
-        *packed_attention_rules(decoder + "attentions.1.attn.", our_decoder + "self_attention."),
-        rename(decoder + "norms.1.*", our_decoder + "self_attention_norm.*"),
-        *_feed_forward_rules(decoder, our_decoder),
-        rename(decoder + "norms.2.*", our_decoder + "feed_forward_norm.*"),
-        rename(DECODER + "post_norm.*", "query_decoder.norm.*"),
-        rename(HEAD + "query_feat.weight", "query_decoder.query_features"),
-        rename(HEAD + "query_embed.weight", "query_decoder.query_positions"),
-        rename(HEAD + "level_embed.weight", "query_decoder.level_embed"),
-        rename(HEAD + "cls_embed.*", "query_decoder.class_predictor.*"),
-        rename(HEAD + "mask_embed.#.*", "query_decoder.mask_embedder.#.*"),
-    )
-
-
-def _feed_forward_rules(theirs: str, ours: str) -> tuple[Rule, ...]:
-    return (
-        rename(theirs + "ffns.0.layers.0.0.*", ours + "feed_forward.expand.*"),
-        rename(theirs + "ffns.0.layers.1.*", ours + "feed_forward.contract.*"),
+        *deformable_attention_rules(theirs + "attn.", ours + "attention."),
     )
