@@ -8,15 +8,16 @@
 The modules are called as ModelScope's are; the names are here, too. Its data sets (``MsDataset``) are no part of this:
 import them from ModelScope, and pass a row, or a whole data set, to the pipeline.
 
-Models are those of ``Tasks.image_segmentation`` that ModelScope reads semantically or panoptically: by the name they
-have there, such as "damo/cv_vitadapter_semantic-segmentation_cocostuff164k" (ViT-Adapter), "damo/
-cv_swinL_semantic-segmentation_cocopanmerge" (Mask2Former on Swin-L) and "damo/cv_r50_panoptic-segmentation_cocopan"
-(Mask2Former on ResNet-50), or from a folder. Besides, everything that ``everymask.load`` loads.
+Models are those of ``Tasks.image_segmentation`` that ModelScope reads semantically or panoptically, by the name they
+have there or from a folder: "damo/cv_vitadapter_semantic-segmentation_cocostuff164k" (ViT-Adapter),
+"damo/cv_swinL_semantic-segmentation_cocopanmerge" and "damo/cv_swinL_panoptic-segmentation_cocopan" (Mask2Former on
+Swin-L), "damo/cv_r50_panoptic-segmentation_cocopan" (on ResNet-50). Besides, everything that ``everymask.load`` loads
+and that can be read so.
 
 Where results differ from ModelScope's:
 
-- A PIL image gives what its file gives. ModelScope does not turn it upright by its EXIF orientation, fails unless it is
-  RGB, and its panoptic pipeline takes its red for blue.
+- A PIL image gives what its file gives. ModelScope does not turn it upright by its EXIF orientation; its semantic
+  pipeline wants it to be RGB, and its panoptic one takes its red for blue.
 - Transparent pixels are white. ModelScope drops the transparency and shows what colour lies under it.
 - Masks are resized once, from the network's output to the image. The code behind ModelScope's Mask2Former models
   resizes them to the network's input first, and then to the image.
