@@ -300,6 +300,58 @@ def test_an_id_may_come_twice_after_a_fused_class_as_in_transformers() -> None:
     assert result["segmentation"][10].unique_consecutive().tolist() == [0, 1, 0, 2]
 
 
+@pytest.mark.parametrize(("family", "segments"), [("detr", 2), ("eomt", 1), ("maskformer", 2)])
+def test_a_query_that_wins_only_outside_of_its_mask(family: str, segments: int) -> None:
+    """On the left the first query wins without reaching 0.5; on the right, where it does, the second one wins."""
+    official = OFFICIAL[family]
+    masks = torch.tensor([[-0.4, 0.4], [-2.0, 2.0]]).repeat_interleave(16, -1).view(1, 2, 1, 32).expand(1, 2, 24, 32)
+    queries = MaskQueries(torch.tensor([[[9.0, 0, 0], [0, 9.0, 0]]]), masks)
+    theirs = official.processor.post_process_panoptic_segmentation(official.outputs(queries), target_sizes=[(24, 32)])
+    size = CANVAS if family in EOMT else None
+    ours = post_process_panoptic_segmentation(queries, target_sizes=[(24, 32)], size=size, family=family)
+    assert len(ours[0]["segments_info"]) == segments
+    assert_same(ours, theirs)
+
+
+def test_a_query_that_wins_nothing_is_no_segment_whatever_its_share_may_be() -> None:
+    queries = MaskQueries(torch.tensor([[[9.0, 0], [8.0, 0]]]), torch.full((1, 2, 3, 3), 5.0))
+    options = {"overlap_mask_area_threshold": -1.0, "target_sizes": [(6, 6)], "family": "maskformer"}
+    [found] = post_process_panoptic_segmentation(queries, **options)
+    assert [info["score"] for info in found["segments_info"]] == [0.999877]
+
+
+@pytest.mark.parametrize("family", OTHERS)
+def test_thresholds_that_are_met_exactly(family: str) -> None:
+    """A probability of 0.5, a confidence of 1, and 40 of 50 pixels: in float32 a little more than 0.8."""
+    official = OFFICIAL[family]
+    masks = torch.full((1, 2, 1, 90), -40.0)
+    masks[..., 0, :, :40], masks[..., 0, :, 40:50], masks[..., 1, :, 40:] = 40.0, 8.0, 40.0
+    for score, segments in ((0.5, 0), (0.999877, 2)):
+        class_logits = torch.tensor([0.0 if score == 0.5 else 9.0, 0.0]).expand(1, 2, 2)
+        outputs = official.outputs(MaskQueries(class_logits, masks))
+        theirs = official.processor.post_process_panoptic_segmentation(outputs, threshold=0.5)
+        assert len(theirs[0]["segments_info"]) == segments
+        assert_same(post_process_panoptic_segmentation(outputs, threshold=0.5), theirs)
+        theirs = official.processor.post_process_instance_segmentation(outputs, threshold=0.5)
+        assert_same(post_process_instance_segmentation(outputs, threshold=0.5), theirs)
+    if family == "maskformer":
+        outputs = official.outputs(MaskQueries(torch.zeros(1, 2, 2), masks))
+        [found] = post_process_instance_segmentation(outputs, threshold=0.5)
+        assert [info["score"] for info in found["segments_info"]] == [0.5]
+
+
+def test_what_no_patch_covers_is_of_the_first_class() -> None:
+    """As in transformers; its processor may lose the last row of pixels to rounding."""
+    queries = clear_queries(2)
+    outputs = OFFICIAL["eomt"].outputs(queries)
+    outputs.patch_offsets = [torch.tensor([0, 0, 24]), torch.tensor([0, 26, 50])]
+    size = {"shortest_edge": 24, "longest_edge": None}
+    processor = OFFICIAL["eomt"].processor
+    theirs = processor.post_process_semantic_segmentation(outputs, [(50, 24)], size, return_segmentation_scores=True)
+    assert (theirs[0]["segmentation"][24:26] == 0).all()
+    assert_same_classes(outputs, theirs, [(50, 24)], size=size)
+
+
 class Largest(TorchDispatchMode):
     """The number of bytes of the largest tensor that is made inside."""
 

@@ -20,8 +20,8 @@ What is kept although ``everymask.load`` decodes otherwise, as the networks' aut
   pixel is in that mask is asked of its probability times the query's score. (EoMT's processor does neither.)
 - A query whose class is fused has an entry in ``segments_info`` of its own, with the id of the first. The segment after
   it has the id that follows, even where that is taken. (EoMT's processor gives one entry, and ids of their own.)
-- Ids count from 1 and 0 is "no segment", except that without any query the map is -1; in maps of instances and EoMT's
-  they count from 0, and -1 is "no segment".
+- Ids count from 1 and 0 is "no segment", except that without any query the map is -1. In EoMT's maps, and in those of
+  Mask2Former's and MaskFormer's instances, they count from 0, and -1 is "no segment".
 
 What is not as in transformers:
 

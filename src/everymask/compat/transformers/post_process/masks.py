@@ -32,7 +32,7 @@ def resize(values: Tensor, size: Size | None, *, antialias: bool = False) -> Ten
 class Contest:
     """Which of K masks has which pixel.
 
-    ``winner`` (H, W) int64: the mask with the highest score times value. ``held`` (H, W) bool: whether that reaches the
+    ``winner`` (H, W) int32: the mask with the highest score times value. ``held`` (H, W) bool: whether that reaches the
     threshold. ``won``, ``claimed`` and ``kept`` (K,) int64: of how many pixels a mask is the winner, how many reach the
     threshold in it, and how many do both.
     """
@@ -44,33 +44,30 @@ class Contest:
     kept: Tensor
 
     def stand(self, least_share: float) -> list[bool]:
-        """By mask: whether it wins more than that share of what it claims, in float32 as transformers divides."""
+        """Which masks win pixels, more than that share of what they claim: in float32, as transformers divides."""
         stands: Tensor = (self.won > 0) & (self.claimed > 0)
         shares = (self.won / self.claimed).tolist()
         return [each and share > least_share for each, share in zip(stands.tolist(), shares, strict=True)]
 
 
-def compete(masks: Iterable[Tensor], scores: Tensor, threshold: float, *, weigh_claims: bool) -> Contest:
-    """Gives every pixel to one of K >= 1 masks (H, W), by ``scores`` (K,) times value; of equals the first has it.
+def compete(masks: Iterable[Tensor], scores: Tensor, size: Size, threshold: float, *, weigh_claims: bool) -> Contest:
+    """Gives every pixel to one of K masks (H, W) of a size, by ``scores`` (K,) times value; of equals the first has it.
 
-    ``weigh_claims``: whether a mask claims pixels by its value times its score too, as most families in transformers
-    do, or by its value alone.
+    ``weigh_claims``: whether a mask claims pixels by its value times its score too, as in most families, or by its
+    value alone.
     """
-    best = winner = held = None
+    best = scores.new_full(size, -torch.inf)
+    winner = torch.zeros_like(best, dtype=torch.int32)
+    held = torch.zeros_like(best, dtype=torch.bool)
     claimed = []
     for index, (mask, score) in enumerate(zip(masks, scores, strict=True)):
         value = mask * score
         holds = (value if weigh_claims else mask) >= threshold
         claimed.append(holds.sum())
-        if best is None or winner is None or held is None:
-            best, winner, held = value, torch.zeros_like(value, dtype=torch.int64), holds
-        else:
-            wins = value > best
-            winner.masked_fill_(wins, index)
-            held = torch.where(wins, holds, held)
-            torch.maximum(best, value, out=best)
-    if winner is None or held is None:
-        raise ValueError("nobody takes part")
+        wins = value > best
+        winner.masked_fill_(wins, index)
+        held = torch.where(wins, holds, held)
+        best = torch.maximum(best, value)
     won, kept = (torch.bincount(each.flatten(), minlength=len(scores)) for each in (winner, winner[held]))
     return Contest(winner, held, won, torch.stack(claimed), kept)
 

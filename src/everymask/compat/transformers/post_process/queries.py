@@ -66,7 +66,7 @@ class ImageQueries:
         infos: list[dict[str, Any]] = []
         maps: list[Tensor] = []
         for score, label, mask in found:
-            if score >= limits.threshold and mask.any():
+            if mask.any():
                 id_map[mask] = len(infos)
                 infos.append(self._info(len(infos), label, score, was_fused=False))
                 maps += [mask.float()] if binary_maps else []
@@ -78,7 +78,7 @@ class ImageQueries:
         """The segments of masks (H, W) that compete for the pixels."""
         if not len(scores):
             return {"segmentation": torch.full(self.size, -1.0, device=scores.device), "segments_info": []}
-        contest = compete(masks, scores, limits.mask_threshold, weigh_claims=self.canvas is None)
+        contest = compete(masks, scores, self.size, limits.mask_threshold, weigh_claims=self.canvas is None)
         stands = contest.stand(limits.share)
         found = [
             (index, label, score)
@@ -140,7 +140,7 @@ class ImageQueries:
         return scores, pairs % probabilities.shape[1], pairs.div(probabilities.shape[1], rounding_mode="floor")
 
     def _pair_masks(self, limits: Limits) -> Iterator[tuple[float, int, Tensor]]:
-        """Score, class and mask (H, W) bool of the best pairs; masks are cut at their own size and then enlarged."""
+        """Score, class and mask (H, W) bool of the best pairs; masks are cut at their own size and then resized."""
         masks = resize(self.mask_logits, self.reading.first_size)
         scores, labels, queries = self._pairs()
         inside = masks > _cut(limits)
@@ -156,11 +156,13 @@ class ImageQueries:
         """Score, class and mask (H, W) bool of the queries by their best class."""
         assert self.canvas is not None
         scores, labels = self.class_logits.softmax(-1)[:, :-1].max(-1)
-        for score, label, mask in zip(scores, labels.tolist(), self.mask_logits, strict=True):
-            if score >= limits.threshold:  # no confidence is above 1
+        for probability, label, mask in zip(scores, labels.tolist(), self.mask_logits, strict=True):
+            if probability >= limits.threshold:  # no confidence is above 1
                 whole = self.canvas.cut_out(mask, self.size)
                 inside = whole > _cut(limits)
-                yield float(score * _confidence(whole[None], inside[None])[0]), label, inside
+                score = float(probability * _confidence(whole[None], inside[None])[0])
+                if score >= limits.threshold:
+                    yield score, label, inside
 
 
 def _cut(limits: Limits) -> float:
