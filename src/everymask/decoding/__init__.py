@@ -46,14 +46,14 @@ def decode(
         grid = make_grid(geometry, Size(*logits.shape[1:]), logits.device)
         return _complete(decode_pixels(logits, grid, size, classes), labels, image)
     probabilities = class_probabilities(output.class_logits[index], labels)  # (Q, classes + 1)
-    masks = output.mask_logits[index].detach().float()  # (Q, h, w)
+    masks = output.mask_logits[index].detach()  # (Q, h, w)
     grid = make_grid(geometry, Size(*masks.shape[1:]), masks.device)
     if options.task == "panoptic":
         result = decode_panoptic(probabilities, masks, grid, size, classes, options)
     elif options.task == "instance":
         result = decode_instance(probabilities, masks, grid, size, classes, options)
     else:
-        result = decode_semantic(probabilities, masks, grid, size, classes)
+        result = decode_semantic(probabilities, masks.float(), grid, size, classes)
     return _complete(result, labels, image)
 
 

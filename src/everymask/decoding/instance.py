@@ -29,7 +29,7 @@ class _Mask:
 def decode_instance(
     probabilities: Tensor, mask_logits: Tensor, grid: Grid, size: Size, labels: LabelSet, options: DecodingOptions
 ) -> Segmentation:
-    """Reads ``probabilities`` (Q, C + 1) and ``mask_logits`` (Q, h, w), float32, as an instance segmentation.
+    """Reads ``probabilities`` (Q, C + 1) float32 and ``mask_logits`` (Q, h, w) as an instance segmentation.
 
     The best Q (query, class) pairs by class probability are candidates; only thing classes count when the label set
     has stuff. A candidate's score is that probability times the mean mask probability inside its mask. Those with
@@ -40,7 +40,7 @@ def decode_instance(
     pairs = _best_pairs(probabilities.cpu(), labels)
     # By query: all its pairs have the same. At most the threshold needs no mask, whose confidence is at most 1.
     queries = list(dict.fromkeys(query for probability, query, _ in pairs if probability > options.threshold))
-    masks = dict(zip(queries, _trace_all(mask_logits[queries].mT, transposed, mask_logit), strict=True))
+    masks = dict(zip(queries, _trace_all(mask_logits[queries].float().mT, transposed, mask_logit), strict=True))
     found: list[tuple[float, int, int]] = []  # score, class, query
     reasons: dict[int, str] = {}  # by query: what is wrong with its best pair
     for probability, query, label_id in pairs:

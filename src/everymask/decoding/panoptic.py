@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from everymask.decoding import dense
+from everymask.decoding.contest_native import compete_natively
 from everymask.decoding.options import DecodingOptions
 from everymask.decoding.regions import Regions, find_regions, relabel
 from everymask.decoding.resizing import ROUNDING, Grid, logit
@@ -29,7 +30,7 @@ class _Contest:
 def decode_panoptic(
     probabilities: Tensor, mask_logits: Tensor, grid: Grid, size: Size, labels: LabelSet, options: DecodingOptions
 ) -> Segmentation:
-    """Reads ``probabilities`` (Q, C + 1) and ``mask_logits`` (Q, h, w), float32, as a panoptic segmentation.
+    """Reads ``probabilities`` (Q, C + 1) float32 and ``mask_logits`` (Q, h, w) as a panoptic segmentation.
 
     Queries whose best class is an object and whose score is above the threshold compete for every pixel with score
     times mask probability. A query's segment is where it wins and its own mask holds the pixel. It is dropped when
@@ -41,8 +42,7 @@ def decode_panoptic(
     reasons = _unfit(probabilities, options.threshold)
     kept = [query for query in range(len(score)) if query not in reasons]
     scores = torch.tensor([score[query] for query in kept], device=mask_logits.device)
-    compete = _compete_densely if kept and mask_logits.device.type != "cpu" else _compete
-    contest = compete(mask_logits[kept], scores, grid, size, logit(options.mask_threshold))
+    contest = _compete(mask_logits[kept].float(), scores, grid, size, logit(options.mask_threshold))
 
     groups: dict[tuple[int, int], list[int]] = {}  # the ids in id_map that make up a segment
     areas = zip(contest.won, contest.claimed, contest.regions.area[1:].tolist(), strict=True)
@@ -99,7 +99,20 @@ def _unfit(probabilities: Tensor, threshold: float) -> dict[int, str]:
 
 
 def _compete(logits: Tensor, scores: Tensor, grid: Grid, size: Size, mask_logit: float) -> _Contest:
-    """Gives every pixel to the query with the highest score times mask: logits (K, h, w), scores (K,).
+    """Gives every pixel to the query with the highest score times mask: logits (K, h, w), scores (K,)."""
+    if len(scores) == 0:
+        id_map = np.zeros(size, np.int32)
+        return _Contest(id_map, [], [], find_regions(id_map, 1))
+    if logits.device.type != "cpu":
+        return _compete_densely(logits, scores, grid, size, mask_logit)
+    found = compete_natively(logits, scores, grid, mask_logit)
+    if found is None:
+        return _compete_in_cells(logits, scores, grid, size, mask_logit)
+    return _Contest(*found, find_regions(found[0], len(scores) + 1))
+
+
+def _compete_in_cells(logits: Tensor, scores: Tensor, grid: Grid, size: Size, mask_logit: float) -> _Contest:
+    """The same by torch alone, for one query or more.
 
     All inside one cell is decided together where the bounds of the logits allow it, else pixel by pixel among the
     queries that the bounds do not rule out.
@@ -107,8 +120,6 @@ def _compete(logits: Tensor, scores: Tensor, grid: Grid, size: Size, mask_logit:
     count = len(scores)
     id_map = np.zeros(size, np.int32)
     all_won, all_claimed = torch.zeros(count, dtype=torch.int64), torch.zeros(count, dtype=torch.int64)
-    if count == 0:
-        return _Contest(id_map, [], [], find_regions(id_map, 1))
     for band in grid.bands(count):
         smallest, largest = band.bounds(logits)  # (K, R, C)
         weakest, strongest = (scores[:, None, None] * bound.sigmoid() for bound in (smallest, largest))
