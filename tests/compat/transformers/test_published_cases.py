@@ -9,7 +9,6 @@ those of the base class that concern text.
 
 import random
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,24 +22,20 @@ from PIL import Image
 from pipeline_answers import Pipelines, assert_same, equal_pixels, picture, pipelines
 from torch.utils.data import Dataset
 
-import everymask.compat.transformers
+from everymask.compat.transformers import pipeline
 
 __all__ = ["pipelines", "torchvision"]  # fixtures
 
 Make = Callable[..., Any]
 ALL = {"threshold": 0.0, "mask_threshold": 0, "overlap_mask_area_threshold": 0}
 SEGMENTERS = ("detr", "maskformer", "mask2former", "oneformer", "eomt", "segformer", "upernet", "beit", "dpt")
-MAKERS: dict[str, Make] = {
-    "transformers": transformers.pipeline,
-    "everymask": everymask.compat.transformers.pipeline,
-    "like-transformers": partial(everymask.compat.transformers.pipeline, decoding="transformers"),
-}
 
 
-@pytest.fixture(params=MAKERS)
-def make(request: pytest.FixtureRequest) -> Make:
-    """``pipeline``, with one import and with the other."""
-    return partial(MAKERS[request.param], device="cpu")
+@pytest.fixture(params=["theirs", "ours", "like_transformers"])
+def make(request: pytest.FixtureRequest, pipelines: Pipelines) -> Make:
+    """``pipeline`` for a tiny checkpoint's name, with one import and with the other."""
+    made: Make = getattr(pipelines, request.param)
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +59,7 @@ def assert_annotations(found: Any, size: tuple[int, int] = (120, 90)) -> None:
 @pytest.mark.parametrize("name", SEGMENTERS)
 def test_run_pipeline_test(make: Make, pipelines: Pipelines, photo: str, name: str) -> None:
     """A path, pictures of several modes, and five times the same path in batches of two."""
-    segmenter = make("image-segmentation", model=str(pipelines.folder(name)))
+    segmenter = make(name)
     found = segmenter(photo, **ALL)
     assert len(found) >= 1
     assert_annotations(found)
@@ -79,20 +74,14 @@ def test_run_pipeline_test(make: Make, pipelines: Pipelines, photo: str, name: s
 @pytest.mark.parametrize("subtask", ["panoptic", "instance"])
 @pytest.mark.parametrize("name", ["segformer", "upernet", "beit", "dpt"])
 def test_small_model_pt_no_panoptic(make: Make, pipelines: Pipelines, photo: str, name: str, subtask: str) -> None:
-    segmenter = make(task="image-segmentation", model=str(pipelines.folder(name)))
+    segmenter = make(name)
     with pytest.raises(ValueError, match=f"(?i)subtask '?{subtask}'? is not supported for"):
         segmenter(photo, subtask=subtask)
 
 
 def test_small_model_pt(make: Make, pipelines: Pipelines, photo: str) -> None:
     """Options given once hold for all calls; a call may change them."""
-    segmenter = make(
-        "image-segmentation",
-        model=str(pipelines.folder("detr")),
-        image_processor=str(pipelines.folder("detr")),
-        subtask="panoptic",
-        **ALL,
-    )
+    segmenter = make("detr", image_processor=str(pipelines.folder("detr")), subtask="panoptic", **ALL)
     found = segmenter(photo)
     assert len(found) > 1
     assert_annotations(found)
@@ -109,9 +98,9 @@ def test_small_model_pt(make: Make, pipelines: Pipelines, photo: str) -> None:
 @pytest.mark.parametrize("name", ["segformer", "upernet", "beit", "dpt"])
 def test_small_model_pt_semantic(pipelines: Pipelines, photo: str, name: str) -> None:
     """The recorded masks of a network that scores pixels: ours need no task, since the folder tells it."""
-    recorded = MAKERS["transformers"]("image-segmentation", model=str(pipelines.folder(name)), device="cpu")(photo)
-    for maker in ("everymask", "like-transformers"):
-        found = MAKERS[maker](model=str(pipelines.folder(name)), device="cpu")(photo)
+    recorded = pipelines.theirs(name)(photo)
+    for decoding in ("everymask", "transformers"):
+        found = pipeline(model=str(pipelines.folder(name)), device="cpu", decoding=decoding)(photo)
         assert [(each["score"], each["label"]) for each in found] == [(None, each["label"]) for each in recorded]
         for each, expected in zip(found, recorded, strict=True):
             assert equal_pixels(each["mask"], expected["mask"]) >= 0.999
@@ -120,7 +109,7 @@ def test_small_model_pt_semantic(pipelines: Pipelines, photo: str, name: str) ->
 @pytest.mark.parametrize("name", ["detr", "maskformer", "mask2former", "oneformer", "eomt"])
 def test_threshold(make: Make, pipelines: Pipelines, photo: str, name: str) -> None:
     """Instead of the recorded segments: all that exceed the threshold, and no others."""
-    segmenter = make("image-segmentation", model=str(pipelines.folder(name)), overlap_mask_area_threshold=0)
+    segmenter = make(name, overlap_mask_area_threshold=0)
     scores = [[each["score"] for each in segmenter(photo, threshold=limit)] for limit in (0.0, 0.8, 0.999)]
     assert len(scores[0]) > len(scores[2])
     assert 0 < min(scores[0]) < 0.8 < min(scores[1], default=1)
@@ -130,7 +119,7 @@ def test_threshold(make: Make, pipelines: Pipelines, photo: str, name: str) -> N
 @pytest.mark.parametrize("name", ["maskformer", "oneformer"])
 def test_maskformer_and_test_oneformer(make: Make, pipelines: Pipelines, photo: str, name: str) -> None:
     """One task after the other from one pipeline; OneFormer is told which."""
-    segmenter = make("image-segmentation", model=str(pipelines.folder(name)))
+    segmenter = make(name)
     by_default = segmenter(photo, threshold=0.3)
     assert_same(segmenter(photo, threshold=0.3, subtask="panoptic"), by_default)
     for task in ("instance", "semantic"):
@@ -143,20 +132,19 @@ def test_maskformer_and_test_oneformer(make: Make, pipelines: Pipelines, photo: 
 
 @pytest.mark.parametrize("name", ["detr", "mask2former", "segformer"])
 def test_save_load(pipelines: Pipelines, photo: str, name: str, tmp_path: Path) -> None:
-    """What transformers' pipeline saves, all makers load."""
+    """What transformers' pipeline saves loads everywhere."""
     saved = pipelines.theirs(name)
     saved.save_pretrained(tmp_path)
     expected = saved(photo, **ALL)
-    for maker in ("transformers", "like-transformers"):
-        loaded = MAKERS[maker](task="image-segmentation", model=str(tmp_path), device="cpu")
+    for loaded in (pipelines.theirs(name, model=str(tmp_path)), pipelines.like_transformers(name, model=str(tmp_path))):
         assert_same(loaded(photo, **ALL), expected)
-    assert len(MAKERS["everymask"](model=str(tmp_path), device="cpu")(photo, **ALL)) > 1
+    assert len(pipelines.ours(name, model=str(tmp_path))(photo, **ALL)) > 1
 
 
-@pytest.mark.parametrize("name", SEGMENTERS)
+@pytest.mark.parametrize("name", ["detr", "oneformer", "segformer"])
 def test_run_batch_test(make: Make, pipelines: Pipelines, photo: str, name: str) -> None:
     """A generator of ten in batches of four: ten answers."""
-    segmenter = make("image-segmentation", model=str(pipelines.folder(name)), threshold=0.3)
+    segmenter = make(name, threshold=0.3)
     examples = [photo, picture()]
 
     def data(count: int) -> Iterator[Any]:
@@ -180,7 +168,7 @@ def test_iterator_data_and_test_pipeline_iteration(make: Make, pipelines: Pipeli
         def __getitem__(self, index: int) -> Any:
             return (photo, picture(seed=1), picture(seed=2))[index]
 
-    segmenter = make("image-segmentation", model=str(pipelines.folder("segformer")))
+    segmenter = make("segformer")
     expected = [segmenter(Pictures()[index]) for index in range(3)]
     assert_same(list(segmenter(Pictures())), expected)
     assert_same(list(segmenter(Pictures(), batch_size=2)), expected)
@@ -189,26 +177,26 @@ def test_iterator_data_and_test_pipeline_iteration(make: Make, pipelines: Pipeli
 
 def test_pipeline_batch_size_global(make: Make, pipelines: Pipelines) -> None:
     """A size of batches given once holds for all calls; a call may change it."""
-    segmenter = make("image-segmentation", model=str(pipelines.folder("segformer")), batch_size=2, num_workers=0)
+    segmenter = make("segformer", batch_size=2, num_workers=0)
     images = [picture(seed=seed) for seed in range(3)]
     expected = [segmenter(image) for image in images]
     assert_same(segmenter(images), expected)
     assert_same(segmenter(images, batch_size=3, num_workers=0), expected)
 
 
-def test_unknown_task_and_no_task(make: Make, pipelines: Pipelines) -> None:
+@pytest.mark.parametrize("make_pipeline", [transformers.pipeline, pipeline], ids=["theirs", "ours"])
+def test_unknown_task_and_no_task(make_pipeline: Make, pipelines: Pipelines) -> None:
     """``check_task`` and what ``pipeline`` asks for first."""
     with pytest.raises(KeyError, match=r"(?i)unknown task"):
-        make("image-segmentations", model=str(pipelines.folder("segformer")))
+        make_pipeline("image-segmentations", model=str(pipelines.folder("segformer")))
     with pytest.raises(RuntimeError):
-        make()
+        make_pipeline()
 
 
 @pytest.mark.parametrize("name", ["dpt-depth", "depth-anything"])
 def test_depth_run_pipeline_test(pipelines: Pipelines, photo: str, name: str) -> None:
     """A path, then a list of a PIL image, a path and pictures of several modes."""
-    for maker in ("transformers", "everymask"):
-        estimator = MAKERS[maker]("depth-estimation", model=str(pipelines.folder(name)), device="cpu")
+    for estimator in (pipelines.theirs(name), pipelines.ours(name)):
         modes = [picture().convert(mode) for mode in ("RGBA", "LA", "L")]
         for each in [estimator(photo), *estimator([picture(), photo, *modes])]:
             assert each.keys() == {"predicted_depth", "depth"}
