@@ -11,6 +11,7 @@ import hashlib
 import os
 import subprocess
 import tempfile
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -39,17 +40,49 @@ def compiled(source: Path) -> ctypes.CDLL | None:
 def in_threads(run: Callable[[int, int], object], total: int, most: int) -> None:
     """Calls ``run(first, last)`` for parts of 0..total, side by side: ``most`` threads, and no more than torch has.
 
-    ctypes lets other threads run while it is in C. The threads are new each time: none is there to be lost when a
-    process forks. What ``run`` raises in any of them is raised here, when all have ended.
+    ctypes lets other threads run while it is in C. Where torch's threads are GNU OpenMP's, these do it: for some
+    milliseconds after each operation of torch they keep their processors busy, and other threads would have to share
+    those. Elsewhere threads are started. What ``run`` raises in any of them is raised here, when all have ended.
     """
     threads = max(1, min(torch.get_num_threads(), most, total))
+    if threads == 1:
+        run(0, total)
+        return
     bounds = [total * part // threads for part in range(threads + 1)]
-    first, *others = pairwise(bounds)
-    with ThreadPoolExecutor(threads, "everymask-native") as helpers:
-        running = [helpers.submit(run, *part) for part in others]
-        run(*first)
-    for each in running:
-        each.result()
+    parts = deque(pairwise(bounds))
+    errors: list[BaseException] = []
+
+    def run_part() -> None:
+        try:
+            while parts:  # a team may be smaller than was asked for
+                run(*parts.popleft())
+        except BaseException as error:
+            errors.append(error)
+
+    team = _team()
+    if team is not None:
+        team(run_part, threads)
+    else:
+        with ThreadPoolExecutor(threads, "everymask-native") as helpers:
+            for _ in range(threads):
+                helpers.submit(run_part)
+    if errors:
+        raise errors[0]
+
+
+@cache
+def _team() -> Callable[[Callable[[], None], int], None] | None:
+    """What lets a number of torch's own threads call a function, each once; None where these are not GNU OpenMP's."""
+    if not torch.backends.openmp.is_available():
+        return None
+    try:
+        parallel = ctypes.CDLL(None).GOMP_parallel  # among what torch has loaded for all to see
+    except (AttributeError, OSError, TypeError):
+        return None
+    called = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+    parallel.argtypes = (called, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
+    parallel.restype = None
+    return lambda run, threads: parallel(called(lambda _: run()), None, threads, 0)
 
 
 def _library(source: Path, compiler: str) -> Path:
