@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from everymask.networks.layers.feed_forward import FeedForward
 from everymask.networks.layers.inputs import check_pixel_values
+from everymask.networks.layers.norms import LayerNorm
 from everymask.networks.layers.patches import PatchConvolution
 
 
@@ -106,13 +107,13 @@ class BeitBlock(nn.Module):
 
     def __init__(self, config: BeitConfig) -> None:
         super().__init__()
-        self.attention_norm = nn.LayerNorm(config.dim, eps=config.norm_eps)
+        self.attention_norm = LayerNorm(config.dim, eps=config.norm_eps)
         self.attention = BeitAttention(config.dim, config.heads)
         self.attention_scale = nn.Parameter(torch.full((config.dim,), config.layer_scale))
         self.own_positions = config.relative_positions == "block"
         if self.own_positions:
             self.relative_positions = RelativePositions(config.window, config.heads)
-        self.feed_forward_norm = nn.LayerNorm(config.dim, eps=config.norm_eps)
+        self.feed_forward_norm = LayerNorm(config.dim, eps=config.norm_eps)
         self.feed_forward = FeedForward(config.dim, config.feed_forward, nn.GELU)
         self.feed_forward_scale = nn.Parameter(torch.full((config.dim,), config.layer_scale))
 
@@ -122,9 +123,10 @@ class BeitBlock(nn.Module):
         ``shared_bias`` is ``Beit.shared_bias(size)``.
         """
         bias = self.relative_positions(size) if self.own_positions else shared_bias
-        tokens = tokens + self.attention_scale * self.attention(self.attention_norm(tokens), bias)
+        attended = self.attention(self.attention_norm(tokens), bias)
         del bias  # 630 MB for 56 x 56 patches and 16 heads
-        out: Tensor = tokens + self.feed_forward_scale * self.feed_forward(self.feed_forward_norm(tokens))
+        tokens, normed = self.feed_forward_norm.sum_and_norm(tokens, attended, self.attention_scale)
+        out: Tensor = tokens + self.feed_forward_scale * self.feed_forward(normed)
         return out
 
 

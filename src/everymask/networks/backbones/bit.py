@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from everymask.networks.layers.inputs import check_pixel_values
+from everymask.networks.layers.norms import GroupNorm
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +89,7 @@ class ConvNorm(nn.Sequential):
     ) -> None:
         super().__init__(
             StandardisedConv2d(inputs, outputs, kernel, stride, bias=False),
-            nn.GroupNorm(groups, outputs),
-            *([nn.ReLU(inplace=True)] if activate else []),
+            GroupNorm(groups, outputs, activate=activate),
         )
 
 

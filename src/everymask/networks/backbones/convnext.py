@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from everymask.networks.layers.feed_forward import FeedForward
 from everymask.networks.layers.inputs import check_pixel_values
+from everymask.networks.layers.norms import LayerNorm
 from everymask.networks.layers.patches import PatchConvolution
 
 NORM_EPS = 1e-6
@@ -36,7 +37,7 @@ class ConvNeXt(nn.Module):
         super().__init__()
         self.channels = config.channels
         self.patch_embedding = PatchConvolution(config.channels, config.widths[0], 4)
-        self.patch_norm = nn.LayerNorm(config.widths[0], eps=NORM_EPS)
+        self.patch_norm = LayerNorm(config.widths[0], eps=NORM_EPS)
         self.stages = nn.ModuleList(
             nn.Sequential(*(ConvNeXtBlock(width, config.layer_scale) for _ in range(depth)))
             for width, depth in zip(config.widths, config.depths, strict=True)
@@ -44,7 +45,7 @@ class ConvNeXt(nn.Module):
         self.downsamplers = nn.ModuleList(
             Downsampler(width, wider) for width, wider in zip(config.widths, config.widths[1:], strict=False)
         )
-        self.norms = nn.ModuleList(nn.LayerNorm(width, eps=NORM_EPS) for width in config.widths)
+        self.norms = nn.ModuleList(LayerNorm(width, eps=NORM_EPS) for width in config.widths)
 
     def forward(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
         """(B, channels, H, W) -> a tuple of (B, widths[i], H / 2^(i + 2), W / 2^(i + 2)), sizes rounded down."""
@@ -65,7 +66,7 @@ class ConvNeXtBlock(nn.Module):
     def __init__(self, dim: int, layer_scale: bool) -> None:
         super().__init__()
         self.convolution = nn.Conv2d(dim, dim, 7, padding=3, groups=dim)
-        self.norm = nn.LayerNorm(dim, eps=NORM_EPS)
+        self.norm = LayerNorm(dim, eps=NORM_EPS)
         self.feed_forward = FeedForward(dim, 4 * dim, nn.GELU)
         self.layer_scale = nn.Parameter(torch.full((dim,), 1e-6)) if layer_scale else None
 
@@ -81,7 +82,7 @@ class Downsampler(nn.Module):
 
     def __init__(self, dim: int, wider: int) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(dim, eps=NORM_EPS)
+        self.norm = LayerNorm(dim, eps=NORM_EPS)
         self.reduction = PatchConvolution(dim, wider, 2)
 
     def forward(self, features: Tensor) -> Tensor:

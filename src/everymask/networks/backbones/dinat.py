@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from everymask.networks.layers.feed_forward import FeedForward
 from everymask.networks.layers.inputs import check_pixel_values
 from everymask.networks.layers.neighborhood_attention import NeighborhoodAttention
+from everymask.networks.layers.norms import LayerNorm
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +45,13 @@ class Dinat(nn.Module):
             nn.Conv2d(config.channels, config.embed_dim // 2, 3, stride=2, padding=1),
             nn.Conv2d(config.embed_dim // 2, config.embed_dim, 3, stride=2, padding=1),
         )
-        self.patch_norm = nn.LayerNorm(config.embed_dim)
+        self.patch_norm = LayerNorm(config.embed_dim)
         self.stages = nn.ModuleList(
             nn.Sequential(*(DinatBlock(width, heads, dilation, config) for dilation in dilations))
             for width, heads, dilations in zip(config.widths, config.heads, config.dilations, strict=True)
         )
         self.downsamplers = nn.ModuleList(Downsampler(width) for width in config.widths[:-1])
-        self.norms = nn.ModuleList(nn.LayerNorm(width) for width in config.widths)
+        self.norms = nn.ModuleList(LayerNorm(width) for width in config.widths)
 
     def forward(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
         """(B, channels, H, W) -> a tuple of (B, widths[i], H / 2^(i + 2), W / 2^(i + 2)), sizes rounded up."""
@@ -70,17 +71,18 @@ class DinatBlock(nn.Module):
 
     def __init__(self, dim: int, heads: int, dilation: int, config: DinatConfig) -> None:
         super().__init__()
-        self.attention_norm = nn.LayerNorm(dim, eps=config.norm_eps)
+        self.attention_norm = LayerNorm(dim, eps=config.norm_eps)
         self.attention = NeighborhoodAttention(dim, heads, config.kernel, dilation, qkv_bias=config.qkv_bias)
-        self.feed_forward_norm = nn.LayerNorm(dim, eps=config.norm_eps)
+        self.feed_forward_norm = LayerNorm(dim, eps=config.norm_eps)
         self.feed_forward = FeedForward(dim, int(dim * config.mlp_ratio), nn.GELU)
         self.layer_scale = nn.Parameter(torch.ones(2, dim)) if config.layer_scale else None
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, h, w, dim) -> the same shape."""
         attended = self.attention(self.attention_norm(features))
-        features = features + (attended if self.layer_scale is None else self.layer_scale[0] * attended)
-        fed = self.feed_forward(self.feed_forward_norm(features))
+        scale = None if self.layer_scale is None else self.layer_scale[0]
+        features, normed = self.feed_forward_norm.sum_and_norm(features, attended, scale)
+        fed = self.feed_forward(normed)
         out: Tensor = features + (fed if self.layer_scale is None else self.layer_scale[1] * fed)
         return out
 
@@ -91,7 +93,7 @@ class Downsampler(nn.Module):
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.reduction = nn.Conv2d(dim, 2 * dim, 3, stride=2, padding=1, bias=False)
-        self.norm = nn.LayerNorm(2 * dim)
+        self.norm = LayerNorm(2 * dim)
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, h, w, dim) -> (B, ceil(h / 2), ceil(w / 2), 2 dim)."""

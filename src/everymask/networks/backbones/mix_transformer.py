@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from everymask.networks.layers.inputs import check_pixel_values
+from everymask.networks.layers.norms import LayerNorm
 from everymask.networks.layers.patches import PatchConvolution
 
 KERNELS = (7, 3, 3, 3)
@@ -61,14 +62,14 @@ class Stage(nn.Module):
         channels, width = (config.channels, *config.widths)[index : index + 2]
         kernel = KERNELS[index]
         self.patch_embedding = nn.Conv2d(channels, width, kernel, stride=STRIDES[index], padding=kernel // 2)
-        self.patch_norm = nn.LayerNorm(width)
+        self.patch_norm = LayerNorm(width)
         self.blocks = nn.ModuleList(
             MixTransformerBlock(
                 width, config.heads[index], config.reductions[index], int(width * config.mlp_ratios[index])
             )
             for _ in range(config.depths[index])
         )
-        self.norm = nn.LayerNorm(width)
+        self.norm = LayerNorm(width)
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, channels, H, W) -> (B, width, h, w)."""
@@ -84,15 +85,16 @@ class MixTransformerBlock(nn.Module):
 
     def __init__(self, dim: int, heads: int, reduction: int, hidden: int) -> None:
         super().__init__()
-        self.attention_norm = nn.LayerNorm(dim)
+        self.attention_norm = LayerNorm(dim)
         self.attention = ReducedAttention(dim, heads, reduction)
-        self.feed_forward_norm = nn.LayerNorm(dim)
+        self.feed_forward_norm = LayerNorm(dim)
         self.feed_forward = MixFeedForward(dim, hidden)
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, h, w, dim) -> the same shape."""
-        features = features + self.attention(self.attention_norm(features))
-        out: Tensor = features + self.feed_forward(self.feed_forward_norm(features))
+        attended = self.attention(self.attention_norm(features))
+        features, normed = self.feed_forward_norm.sum_and_norm(features, attended)
+        out: Tensor = features + self.feed_forward(normed)
         return out
 
 
@@ -110,7 +112,7 @@ class ReducedAttention(nn.Module):
         self.output = nn.Linear(dim, dim)
         if reduction > 1:
             self.reduce = PatchConvolution(dim, dim, reduction)
-            self.reduce_norm = nn.LayerNorm(dim)
+            self.reduce_norm = LayerNorm(dim)
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, h, w, dim) -> the same shape."""

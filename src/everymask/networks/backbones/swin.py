@@ -16,6 +16,7 @@ from everymask.networks.backbones.windows import (
 from everymask.networks.layers.chunks import add_in_chunks, may_overwrite
 from everymask.networks.layers.feed_forward import FeedForward
 from everymask.networks.layers.inputs import check_pixel_values
+from everymask.networks.layers.norms import LayerNorm
 from everymask.networks.layers.patches import PatchConvolution
 
 
@@ -48,7 +49,7 @@ class Swin(nn.Module):
         self.patch = config.patch
         self.channels = config.channels
         self.patch_embedding = PatchConvolution(config.channels, config.embed_dim, config.patch)
-        self.patch_norm = nn.LayerNorm(config.embed_dim)
+        self.patch_norm = LayerNorm(config.embed_dim)
         self.stages = nn.ModuleList(
             nn.ModuleList(
                 SwinBlock(width, heads, config, shift=0 if index % 2 == 0 else config.window // 2)
@@ -57,7 +58,7 @@ class Swin(nn.Module):
             for width, heads, depth in zip(config.widths, config.heads, config.depths, strict=True)
         )
         self.mergings = nn.ModuleList(PatchMerging(width) for width in config.widths[:-1])
-        self.norms = nn.ModuleList(nn.LayerNorm(width) for width in config.widths)
+        self.norms = nn.ModuleList(LayerNorm(width) for width in config.widths)
 
     def forward(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
         """(B, channels, H, W) -> a tuple of (B, widths[i], H / 2^(i + 2), W / 2^(i + 2)), sizes rounded up.
@@ -85,9 +86,9 @@ class SwinBlock(nn.Module):
     def __init__(self, dim: int, heads: int, config: SwinConfig, shift: int) -> None:
         super().__init__()
         self.shift = shift
-        self.attention_norm = nn.LayerNorm(dim, eps=config.norm_eps)
+        self.attention_norm = LayerNorm(dim, eps=config.norm_eps)
         self.attention = SwinAttention(dim, heads, config)
-        self.feed_forward_norm = nn.LayerNorm(dim, eps=config.norm_eps)
+        self.feed_forward_norm = LayerNorm(dim, eps=config.norm_eps)
         self.hidden = int(dim * config.mlp_ratio)
         self.feed_forward = FeedForward(dim, self.hidden, nn.GELU)
 
@@ -133,7 +134,7 @@ class PatchMerging(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(4 * dim)
+        self.norm = LayerNorm(4 * dim)
         self.reduction = nn.Linear(4 * dim, 2 * dim, bias=False)
 
     def forward(self, features: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from everymask.networks.backbones.windows import (
 from everymask.networks.layers.chunks import add_in_chunks, may_overwrite
 from everymask.networks.layers.feed_forward import FeedForward
 from everymask.networks.layers.inputs import check_pixel_values
+from everymask.networks.layers.norms import LayerNorm
 from everymask.networks.layers.patches import PatchConvolution
 
 # The published bound of what cosines are multiplied by (section 3.2: a temperature of 0.01 or more).
@@ -64,7 +65,7 @@ class SwinV2(nn.Module):
         self.patch = config.patch
         self.channels = config.channels
         self.patch_embedding = PatchConvolution(config.channels, config.embed_dim, config.patch)
-        self.patch_norm = nn.LayerNorm(config.embed_dim)
+        self.patch_norm = LayerNorm(config.embed_dim)
         self.stages = nn.ModuleList(
             nn.ModuleList(SwinV2Block(config, stage, shifted=index % 2 == 1) for index in range(depth))
             for stage, depth in enumerate(config.depths)
@@ -101,10 +102,10 @@ class SwinV2Block(nn.Module):
         self.attention = CosineWindowAttention(
             dim, config.heads[stage], config.windows[stage], config.bias_ranges[stage], qkv_bias=config.qkv_bias
         )
-        self.attention_norm = nn.LayerNorm(dim, eps=config.norm_eps)
+        self.attention_norm = LayerNorm(dim, eps=config.norm_eps)
         self.hidden = int(dim * config.mlp_ratio)
         self.feed_forward = FeedForward(dim, self.hidden, nn.GELU)
-        self.feed_forward_norm = nn.LayerNorm(dim, eps=config.norm_eps)
+        self.feed_forward_norm = LayerNorm(dim, eps=config.norm_eps)
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, h, w, dim), contiguous -> the same shape; ``features`` themselves where they may be overwritten."""
@@ -164,7 +165,7 @@ class PatchMerging(nn.Module):
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.reduction = nn.Linear(4 * dim, 2 * dim, bias=False)
-        self.norm = nn.LayerNorm(2 * dim)
+        self.norm = LayerNorm(2 * dim)
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, h, w, dim) -> (B, ceil(h / 2), ceil(w / 2), 2 dim)."""

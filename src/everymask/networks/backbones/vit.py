@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from everymask.networks.layers.attention import Attention
 from everymask.networks.layers.feed_forward import FeedForward, GatedFeedForward
 from everymask.networks.layers.inputs import check_pixel_values
+from everymask.networks.layers.norms import LayerNorm
 from everymask.networks.layers.patches import PatchConvolution
 from everymask.networks.layers.positions import Rotary, rotary_positions
 
@@ -71,7 +72,7 @@ class ViT(nn.Module):
             self.positions = nn.Parameter(torch.zeros(config.class_position + math.prod(config.grid), config.dim))
             nn.init.trunc_normal_(self.positions, std=0.02)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
-        self.norm = nn.LayerNorm(config.dim, eps=config.norm_eps) if config.final_norm else nn.Identity()
+        self.norm = LayerNorm(config.dim, eps=config.norm_eps) if config.final_norm else nn.Identity()
 
     def taps(self, pixel_values: Tensor, after: Collection[int]) -> tuple[tuple[Tensor, ...], tuple[int, int]]:
         """(B, channels, H, W) -> the tokens after each number of blocks in ``after``, and (h, w) = (H, W) / patch.
@@ -145,10 +146,10 @@ class Block(nn.Module):
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         feed_forward = GatedFeedForward if config.gated else FeedForward
-        self.attention_norm = nn.LayerNorm(config.dim, eps=config.norm_eps)
+        self.attention_norm = LayerNorm(config.dim, eps=config.norm_eps)
         self.attention = Attention(config.dim, config.heads, key_bias=config.key_bias)
         self.attention_scale = _scale(config)
-        self.feed_forward_norm = nn.LayerNorm(config.dim, eps=config.norm_eps)
+        self.feed_forward_norm = LayerNorm(config.dim, eps=config.norm_eps)
         self.feed_forward = feed_forward(config.dim, config.feed_forward, config.activation)
         self.feed_forward_scale = _scale(config)
 
@@ -156,8 +157,8 @@ class Block(nn.Module):
         """``tokens`` (B, N, dim), ``mask`` (B, 1, N, N) bool, True where attention is allowed -> (B, N, dim)."""
         normed = self.attention_norm(tokens)
         attended = self.attention(normed, normed, normed, mask, rotary)
-        tokens = tokens + (attended if self.attention_scale is None else self.attention_scale * attended)
-        fed: Tensor = self.feed_forward(self.feed_forward_norm(tokens))
+        tokens, normed = self.feed_forward_norm.sum_and_norm(tokens, attended, self.attention_scale)
+        fed: Tensor = self.feed_forward(normed)
         return tokens + (fed if self.feed_forward_scale is None else self.feed_forward_scale * fed)
 
 

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from everymask.networks.backbones.windows_native import attends_natively, attention_of_windows_native
 from everymask.networks.layers.chunks import may_overwrite, tokens_at_once
 
 
@@ -96,6 +97,8 @@ def attention_of_windows(
     different ``regions`` (N, n).
     """
     batch, count, heads, tokens, _ = query.shape
+    if may_overwrite(query) and attends_natively(query, key, value, bias):
+        return attention_of_windows_native(query, key, value, bias, regions, scale=scale, apart=apart)
     bias = bias.to(query.dtype)
     if may_overwrite(query):
         # Windows are so small that what torch does around its fused attention takes longer than plain attention.
