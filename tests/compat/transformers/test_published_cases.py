@@ -28,7 +28,6 @@ __all__ = ["pipelines", "torchvision"]  # fixtures
 
 Make = Callable[..., Any]
 ALL = {"threshold": 0.0, "mask_threshold": 0, "overlap_mask_area_threshold": 0}
-SEGMENTERS = ("detr", "maskformer", "mask2former", "oneformer", "eomt", "segformer", "upernet", "beit", "dpt")
 
 
 @pytest.fixture(params=["theirs", "ours", "like_transformers"])
@@ -56,7 +55,7 @@ def assert_annotations(found: Any, size: tuple[int, int] = (120, 90)) -> None:
         assert (each["mask"].mode, each["mask"].size) == ("L", size)
 
 
-@pytest.mark.parametrize("name", SEGMENTERS)
+@pytest.mark.parametrize("name", ["detr", "mask2former", "oneformer", "eomt", "segformer", "beit"])
 def test_run_pipeline_test(make: Make, pipelines: Pipelines, photo: str, name: str) -> None:
     """A path, pictures of several modes, and five times the same path in batches of two."""
     segmenter = make(name)
