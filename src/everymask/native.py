@@ -11,7 +11,6 @@ import hashlib
 import os
 import subprocess
 import tempfile
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -49,13 +48,13 @@ def in_threads(run: Callable[[int, int], object], total: int, most: int) -> None
         run(0, total)
         return
     bounds = [total * part // threads for part in range(threads + 1)]
-    parts = deque(pairwise(bounds))
+    parts = iter(list(pairwise(bounds)))  # of all threads together: whoever asks gets the next one
     errors: list[BaseException] = []
 
     def run_part() -> None:
         try:
-            while parts:  # a team may be smaller than was asked for
-                run(*parts.popleft())
+            for part in parts:  # a team may be smaller than was asked for
+                run(*part)
         except BaseException as error:
             errors.append(error)
 
