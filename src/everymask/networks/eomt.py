@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from everymask.networks.backbones.vit import ViT
 from everymask.networks.layers.feed_forward import MLP
+from everymask.networks.layers.norms import LayerNorm
 from everymask.networks.outputs import MaskQueries
 
 
@@ -110,7 +111,8 @@ class EoMT(nn.Module):
         normed = self.backbone.norm(tokens)
         queries, patches = normed[:, : len(self.queries)], normed[:, len(self.queries) + self.backbone.prefix :]
         features = self.upscale(patches.transpose(1, 2).unflatten(-1, size))  # (B, dim, 4 h, 4 w)
-        masks = torch.bmm(self.mask_embedder(queries), features.flatten(2))
+        pixels = features.permute(0, 2, 3, 1).flatten(1, 2)  # (B, 4 h 4 w, dim): a view, as channels lie last
+        masks = torch.bmm(self.mask_embedder(queries), pixels.transpose(1, 2))
         return MaskQueries(self.class_predictor(queries), masks.unflatten(-1, features.shape[-2:]))
 
     @torch.no_grad()
@@ -136,7 +138,7 @@ class UpscaleBlock(nn.Module):
         self.enlarge = nn.ConvTranspose2d(dim, dim, 2, stride=2)
         self.activation = nn.GELU()
         self.smooth = nn.Conv2d(dim, dim, 3, padding=1, groups=dim, bias=False)
-        self.norm = nn.LayerNorm(dim, eps=1e-6)
+        self.norm = LayerNorm(dim, eps=1e-6)
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, dim, h, w) -> (B, dim, 2 h, 2 w)."""

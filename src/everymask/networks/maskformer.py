@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from everymask.networks.layers.chunks import may_overwrite
 from everymask.networks.layers.detr_decoder import DetrDecoder
 from everymask.networks.layers.feed_forward import MLP
+from everymask.networks.layers.norms import GroupNorm
 from everymask.networks.layers.positions import sine_positions
 from everymask.networks.outputs import MaskQueries
 
@@ -55,7 +54,7 @@ class PixelDecoder(nn.Module):
         dim = config.feature_dim
         self.stem = _conv_norm_relu(widths[-1], dim)
         self.laterals = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(width, dim, 1, bias=False), nn.GroupNorm(32, dim)) for width in widths[-2::-1]
+            nn.Sequential(nn.Conv2d(width, dim, 1, bias=False), GroupNorm(32, dim)) for width in widths[-2::-1]
         )
         self.fusions = nn.ModuleList(_conv_norm_relu(dim, dim) for _ in self.laterals)
         self.mask_projection = nn.Conv2d(dim, config.mask_dim, 3, padding=1)
@@ -64,8 +63,9 @@ class PixelDecoder(nn.Module):
         """Backbone maps (B, widths[i], h_i, w_i), finest first -> mask features (B, mask_dim, h_0, w_0)."""
         fused = self.stem(features[-1])
         for index, (lateral, fuse) in enumerate(zip(self.laterals, self.fusions, strict=True)):
-            finer = lateral(features[-2 - index])
-            fused = fuse(_add_upsampled(finer, fused))
+            assert isinstance(lateral, nn.Sequential)
+            project, norm = lateral
+            fused = fuse(norm(project(features[-2 - index]), coarser=fused, mode="nearest"))
         out: Tensor = self.mask_projection(fused)
         return out
 
@@ -98,20 +98,5 @@ class QueryDecoder(nn.Module):
         return MaskQueries(self.class_predictor(normed), masks.unflatten(-1, mask_features.shape[-2:]))
 
 
-def _add_upsampled(finer: Tensor, coarser: Tensor) -> Tensor:
-    """``finer`` (B, dim, H, W) plus ``coarser`` (B, dim, h, w), each of whose values is repeated over its place."""
-    height, width = coarser.shape[-2:]
-    if not may_overwrite(finer):
-        return finer + F.interpolate(coarser, size=finer.shape[-2:], mode="nearest")
-    if finer.shape[-2:] == (2 * height, 2 * width):
-        blocks = finer.unflatten(-1, (width, 2)).unflatten(-3, (height, 2))  # (B, dim, h, 2, w, 2)
-        blocks += coarser[:, :, :, None, :, None]
-    else:
-        finer += F.interpolate(coarser, size=finer.shape[-2:], mode="nearest")
-    return finer
-
-
 def _conv_norm_relu(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.GroupNorm(32, outputs), nn.ReLU(inplace=True)
-    )
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), GroupNorm(32, outputs, activate=True))

@@ -1,12 +1,12 @@
 """The pixel decoder of Mask2Former (Cheng et al. 2022, section 3.2.1), which OneFormer shares."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from everymask.networks.layers.chunks import may_overwrite, tokens_at_once
 from everymask.networks.layers.deformable_attention import DeformableAttention, Pyramid
 from everymask.networks.layers.feed_forward import FeedForward
+from everymask.networks.layers.norms import GroupNorm, LayerNorm
 from everymask.networks.layers.positions import sine_positions
 from everymask.networks.layers.recompute import recomputed
 
@@ -37,13 +37,13 @@ class PixelDecoder(nn.Module):
         super().__init__()
         self.recompute = recompute
         self.input_projections = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(width, dim, 1), nn.GroupNorm(norm_groups, dim)) for width in widths[:-4:-1]
+            nn.Sequential(nn.Conv2d(width, dim, 1), GroupNorm(norm_groups, dim)) for width in widths[:-4:-1]
         )
         self.level_embed = nn.Parameter(torch.randn(LEVELS, dim))
         self.layers = nn.ModuleList(PixelDecoderLayer(dim, heads, feed_forward) for _ in range(layers))
-        self.lateral = nn.Sequential(nn.Conv2d(widths[0], dim, 1, bias=False), nn.GroupNorm(norm_groups, dim))
+        self.lateral = nn.Sequential(nn.Conv2d(widths[0], dim, 1, bias=False), GroupNorm(norm_groups, dim))
         self.fuse = nn.Sequential(
-            nn.Conv2d(dim, dim, 3, padding=1, bias=False), nn.GroupNorm(norm_groups, dim), nn.ReLU(inplace=True)
+            nn.Conv2d(dim, dim, 3, padding=1, bias=False), GroupNorm(norm_groups, dim, activate=True)
         )
         self.mask_projection = nn.Conv2d(dim, mask_dim, 1)
 
@@ -70,10 +70,9 @@ class PixelDecoder(nn.Module):
         # Views with channels last, in which resizing and convolutions are quickest on a CPU.
         levels = [part.unflatten(1, size).permute(0, 3, 1, 2) for part, size in zip(parts, sizes, strict=True)]
 
-        lateral = self.lateral(features[0].contiguous(memory_format=torch.channels_last))
-        # In place, which no gradient minds: memory for maps of this size is slow to get.
-        lateral += F.interpolate(levels[-1], size=lateral.shape[-2:], mode="bilinear", align_corners=False)
-        return levels, self.mask_projection(self.fuse(lateral))
+        project, norm = self.lateral
+        finest = norm(project(features[0].contiguous(memory_format=torch.channels_last)), coarser=levels[-1])
+        return levels, self.mask_projection(self.fuse(finest))
 
 
 class PixelDecoderLayer(nn.Module):
@@ -83,9 +82,9 @@ class PixelDecoderLayer(nn.Module):
         super().__init__()
         self.hidden = feed_forward
         self.attention = DeformableAttention(dim, heads, LEVELS, POINTS)
-        self.attention_norm = nn.LayerNorm(dim)
+        self.attention_norm = LayerNorm(dim)
         self.feed_forward = FeedForward(dim, feed_forward)
-        self.feed_forward_norm = nn.LayerNorm(dim)
+        self.feed_forward_norm = LayerNorm(dim)
 
     def forward(self, tokens: Tensor, positions: Tensor, pyramid: Pyramid) -> Tensor:
         """``tokens`` (B, S, dim) with ``positions`` (S, dim) -> the same shape; ``tokens`` may be overwritten."""
@@ -95,11 +94,10 @@ class PixelDecoderLayer(nn.Module):
         # From here on, no token needs another one.
         at_once = tokens_at_once(self.hidden)
         for chunk, its_read in zip(tokens.flatten(0, 1).split(at_once), read.flatten(0, 1).split(at_once), strict=True):
-            chunk.copy_(self._refine(chunk, its_read))
+            self._refine(chunk, its_read, out=chunk)
         return tokens
 
-    def _refine(self, tokens: Tensor, read: Tensor) -> Tensor:
-        """``tokens`` (..., dim) and what they have ``read``, the same shape -> the same shape."""
-        tokens = self.attention_norm(tokens + self.attention.output(read))
-        out: Tensor = self.feed_forward_norm(tokens + self.feed_forward(tokens))
-        return out
+    def _refine(self, tokens: Tensor, read: Tensor, out: Tensor | None = None) -> Tensor:
+        """``tokens`` (..., dim) and what they have ``read``, the same shape -> the same shape; in ``out`` if given."""
+        tokens = self.attention_norm.of_sum(tokens, self.attention.output(read), out)
+        return self.feed_forward_norm.of_sum(tokens, self.feed_forward(tokens), out)
