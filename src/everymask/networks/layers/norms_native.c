@@ -84,7 +84,8 @@ INLINE void load_parameter(float *restrict to, const void *from, int64_t count, 
 // ---- Threads ----
 
 // The OpenMP runtime that torch computes with, if its names are to be seen: its threads are there already, which makes
-// small tasks worth sharing. Threads of a runtime of our own would compete with them.
+// small tasks worth sharing. Threads of a runtime of our own would compete with them. They are called from here, and not
+// by native.in_threads, as to enter Python in each of them takes as long as a norm.
 extern void GOMP_parallel(void (*run)(void *), void *data, unsigned threads, unsigned flags) __attribute__((weak));
 extern int omp_get_thread_num(void) __attribute__((weak));
 extern int omp_get_num_threads(void) __attribute__((weak));
