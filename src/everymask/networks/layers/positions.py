@@ -25,11 +25,11 @@ def sine_positions(
     def axis(length: int) -> Tensor:
         steps = torch.arange(1, length + 1, device=device, dtype=torch.float32)
         angles = (steps / (length + 1e-6) * (2 * math.pi))[:, None] * frequencies  # (length, half / 2)
-        return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(1)  # (length, half)
+        return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(1).to(dtype)  # (length, half)
 
     rows = axis(height)[:, None, :].expand(height, width, half)
     columns = axis(width)[None, :, :].expand(height, width, half)
-    return torch.cat((rows, columns), dim=-1).reshape(height * width, dim).to(dtype)
+    return torch.cat((rows, columns), dim=-1).view(height * width, dim)
 
 
 class Rotary(NamedTuple):
