@@ -24,6 +24,7 @@ from everymask.cache import private_folder
 COMPILER = "cc"
 # Of what -ffast-math allows only what leaves NaN and infinity as they are; -march=native makes use of wide registers.
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
+SHARED = Path(__file__).with_suffix(".h")  # what sources include
 
 
 @cache
@@ -88,13 +89,14 @@ def _library(source: Path, compiler: str) -> Path:
     """The shared library in the cache, compiled if it is not there. Raises OSError, RuntimeError or SubprocessError."""
     # What the compiler defines tells its version and every instruction set of the processor it would compile for.
     target = _output([compiler, *FLAGS, "-dM", "-E", "-x", "c", os.devnull])
-    name = hashlib.sha256(b"\0".join((source.read_bytes(), " ".join(FLAGS).encode(), target))).hexdigest()[:32]
+    parts = source.read_bytes(), SHARED.read_bytes(), " ".join(FLAGS).encode(), target
+    name = hashlib.sha256(b"\0".join(parts)).hexdigest()[:32]
     folder = private_folder("kernels")
     path = folder / f"{name}.so"
     if not path.exists():
         with tempfile.TemporaryDirectory(dir=folder) as aside:
             built = Path(aside) / path.name
-            _output([compiler, *FLAGS, "-o", str(built), str(source)])
+            _output([compiler, *FLAGS, "-I", str(SHARED.parent), "-o", str(built), str(source)])
             os.replace(built, path)
     return path
 

@@ -2,17 +2,12 @@
 // windows.py (attention_of_windows) says what is computed; windows_native.py fills the structure below and calls the
 // function at the end with disjoint ranges of windows from several threads.
 
+#include "native.h"
+
 #include <math.h>
-#include <stdint.h>
 #include <stdlib.h>
-#include <string.h>
 
-#define INLINE static inline __attribute__((always_inline))
-#define LANES 16
 #define ROWS 4 // queries that are worked on together: a key that is loaded serves all of them
-
-typedef float Floats __attribute__((vector_size(4 * LANES)));
-typedef int32_t Lanes __attribute__((vector_size(4 * LANES)));
 
 typedef struct {
     const void *query, *key, *value; // (windows, heads, tokens, channels) float32 or bfloat16, the last dimension dense
@@ -27,45 +22,26 @@ typedef struct {
     float scale, apart;
 } Problem;
 
-INLINE float load_one(const void *base, int64_t index, int half) {
-    if (!half) return ((const float *)base)[index];
-    const uint32_t bits = (uint32_t)((const uint16_t *)base)[index] << 16;
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
-INLINE void store_one(void *base, int64_t index, float value, int half) {
-    if (half) {
-        uint32_t bits;
-        memcpy(&bits, &value, sizeof bits);
-        bits = value == value ? bits + 0x7fff + (bits >> 16 & 1) : 0x7fc00000; // to nearest even; NaN stays NaN
-        ((uint16_t *)base)[index] = (uint16_t)(bits >> 16);
-    } else {
-        ((float *)base)[index] = value;
-    }
-}
-
 INLINE Floats read_lanes(const float *from) {
     Floats lanes;
     memcpy(&lanes, from, sizeof lanes);
     return lanes;
 }
 
-INLINE Floats select_lanes(Lanes mask, Floats yes, Floats no) {
-    const Lanes chosen = (mask & (Lanes)yes) | (~mask & (Lanes)no);
+INLINE Floats select_lanes(Integers mask, Floats yes, Floats no) {
+    const Integers chosen = (mask & (Integers)yes) | (~mask & (Integers)no);
     return (Floats)chosen;
 }
 
 // exp(x) for x <= 0 to about 1e-7 relative; 0 where that is below the smallest normal number; a NaN stays one.
 INLINE Floats exp_falling(Floats x) {
-    const Lanes too_low = x < -87.0f, number = x == x;
+    const Integers too_low = x < -87.0f, number = x == x;
     const Floats least = select_lanes(number & ~too_low, x, (Floats){0}); // what is converted below is in range
     const Floats whole = (least * 1.44269504f + 12582912.0f) - 12582912.0f; // 1.5 * 2^23: rounds to whole numbers
     const Floats r = (least - whole * 0.693359375f) + whole * 2.12194440e-4f; // ln 2 in two parts
     const Floats power = 1 + r * (1 + r * (0.5f + r * (1.66666667e-1f + r * (4.16666667e-2f
                            + r * (8.33333333e-3f + r * 1.38888889e-3f)))));
-    const Lanes scale = (__builtin_convertvector(whole, Lanes) + 127) << 23;
+    const Integers scale = (__builtin_convertvector(whole, Integers) + 127) << 23;
     return select_lanes(too_low, (Floats){0}, select_lanes(number, power * (Floats)scale, x));
 }
 
@@ -100,21 +76,14 @@ INLINE void wide_product(float *out, int64_t out_row, const float *left, int64_t
         product_of_1(out + column, out_row, left, left_row, right + column, columns, terms);
 }
 
-// The largest of all lanes and their sum: half with half, so that four steps do.
-INLINE float largest_of(Floats lanes) {
-    float all[LANES];
-    memcpy(all, &lanes, sizeof all);
-    for (int half = LANES / 2; half > 0; half /= 2)
-        for (int lane = 0; lane < half; lane++) all[lane] = all[lane] > all[lane + half] ? all[lane] : all[lane + half];
-    return all[0];
-}
-
-INLINE float sum_of(Floats lanes) {
-    float all[LANES];
-    memcpy(all, &lanes, sizeof all);
-    for (int half = LANES / 2; half > 0; half /= 2)
-        for (int lane = 0; lane < half; lane++) all[lane] += all[lane + half];
-    return all[0];
+// The largest of all lanes, by halves as in ``total``.
+INLINE float largest_of(Floats values) {
+    float lanes[LANES];
+    memcpy(lanes, &values, sizeof lanes);
+    for (int width = LANES / 2; width > 0; width /= 2)
+        for (int lane = 0; lane < width; lane++)
+            lanes[lane] = lanes[lane] > lanes[lane + width] ? lanes[lane] : lanes[lane + width];
+    return lanes[0];
 }
 
 // Makes exponentials of a row of scores and returns what they have to be divided by.
@@ -123,7 +92,7 @@ INLINE float soften(float *scores, const float *bias, const float *regions, floa
     most -= INFINITY;
     for (int64_t i = 0; i < columns; i += LANES) {
         Floats some = read_lanes(scores + i) + read_lanes(bias + i);
-        if (regions) some += (Floats)((read_lanes(regions + i) != own) & (Lanes)((Floats){0} + apart));
+        if (regions) some += (Floats)((read_lanes(regions + i) != own) & (Integers)((Floats){0} + apart));
         most = select_lanes(some > most, some, most);
         memcpy(scores + i, &some, sizeof some);
     }
@@ -134,7 +103,7 @@ INLINE float soften(float *scores, const float *bias, const float *regions, floa
         totals += some;
         memcpy(scores + i, &some, sizeof some);
     }
-    return sum_of(totals);
+    return total(totals);
 }
 
 // A thread's memory for one window and head; rows beyond ``tokens`` are zero, so that ROWS rows may always be read.

@@ -5,15 +5,9 @@
 // Safe for whatever numbers the tensors hold: a place that is infinite or not a number is moved outside its level
 // before it becomes an integer, and the index of a place outside is moved inside, with weight zero.
 
+#include "native.h"
+
 #include <math.h>
-#include <stdint.h>
-#include <string.h>
-
-#define INLINE static inline __attribute__((always_inline))
-#define LANES 16
-
-typedef float Floats __attribute__((vector_size(4 * LANES)));
-typedef uint32_t Words __attribute__((vector_size(4 * LANES)));
 
 typedef struct {
     const void *values;  // (B, S, heads * channels); float32, or bfloat16 as are offsets, logits and out then
@@ -31,14 +25,6 @@ typedef struct {
     int64_t queries, heads, levels, points, channels;
 } Problem;
 
-INLINE float load_one(const void *base, int64_t index, int half) {
-    if (!half) return ((const float *)base)[index];
-    const uint32_t bits = (uint32_t)((const uint16_t *)base)[index] << 16;
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
 // Adds ``factor`` times 2 x LANES channels. Two bfloat16 share a word: the sums of even channels are kept apart from
 // those of odd ones, so that a shift and a mask make floats of them; with float32 the first half of the channels is.
 INLINE void add_lanes(Floats *sums, const void *base, int64_t index, float factor, int half) {
@@ -55,17 +41,6 @@ INLINE void add_lanes(Floats *sums, const void *base, int64_t index, float facto
     }
     sums[0] += first * factor;
     sums[1] += second * factor;
-}
-
-INLINE void store_one(void *base, int64_t index, float value, int half) {
-    if (half) {
-        uint32_t bits;
-        memcpy(&bits, &value, sizeof bits);
-        bits = value == value ? bits + 0x7fff + (bits >> 16 & 1) : 0x7fc00000; // to nearest even; NaN stays NaN
-        ((uint16_t *)base)[index] = (uint16_t)(bits >> 16);
-    } else {
-        ((float *)base)[index] = value;
-    }
 }
 
 INLINE void store_lanes(void *base, int64_t index, const Floats *sums, int half) {

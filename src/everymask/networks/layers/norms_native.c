@@ -4,42 +4,19 @@
 // Everything is contiguous, channels last, and either float32 or bfloat16; all arithmetic is in float32. What is
 // written may lie where something of the same shape is read. Numbers that are not finite go where they go in torch.
 
+#include "native.h"
+
 #include <math.h>
 #include <stddef.h>
-#include <stdint.h>
-#include <string.h>
 
-#define INLINE static inline __attribute__((always_inline))
-#define LANES 16
 #define MOST_CHANNELS 4096 // as in norms_native.py: a thread's stack holds some rows of so many floats
 #define ROWS 4             // that are normed side by side
 #define LEAST_SHARED 32768 // numbers: fewer are done before another thread has heard of them
 #define BLOCK 128          // as in norms_native.py: places of a map whose statistics are taken together
 
-typedef float Floats __attribute__((vector_size(4 * LANES)));
-typedef uint32_t Words __attribute__((vector_size(4 * LANES)));
 typedef uint16_t Halves __attribute__((vector_size(2 * LANES)));
 
 INLINE Floats all(float value) { return value - (Floats){}; }
-
-INLINE float load_one(const void *base, int64_t index, int half) {
-    if (!half) return ((const float *)base)[index];
-    const uint32_t bits = (uint32_t)((const uint16_t *)base)[index] << 16;
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
-INLINE void store_one(void *base, int64_t index, float value, int half) {
-    if (half) {
-        uint32_t bits;
-        memcpy(&bits, &value, sizeof bits);
-        bits = value == value ? bits + 0x7fff + (bits >> 16 & 1) : 0x7fc00000; // to nearest even; NaN stays NaN
-        ((uint16_t *)base)[index] = (uint16_t)(bits >> 16);
-    } else {
-        ((float *)base)[index] = value;
-    }
-}
 
 INLINE Floats load(const void *base, int64_t index, int half) {
     Floats values;
@@ -65,15 +42,6 @@ INLINE void store(void *base, int64_t index, Floats values, int half) {
     } else {
         memcpy((float *)base + index, &values, sizeof values);
     }
-}
-
-// The sum of all lanes, by halves: one after the other they would wait for each other.
-INLINE float total(Floats values) {
-    float lanes[LANES];
-    memcpy(lanes, &values, sizeof lanes);
-    for (int width = LANES / 2; width > 0; width /= 2)
-        for (int lane = 0; lane < width; lane++) lanes[lane] += lanes[lane + width];
-    return lanes[0];
 }
 
 // ``count`` numbers of a parameter as floats; ``other`` where there is none.
