@@ -43,10 +43,21 @@ INLINE void add_lanes(Floats *sums, const void *base, int64_t index, float facto
     sums[1] += second * factor;
 }
 
+// The bits of bfloat16 numbers, in the upper halves of words; as in store_one.
+INLINE Words rounded(Floats values) {
+    Words words;
+    memcpy(&words, &values, sizeof words);
+    const Words odd = (Words)(values != values);
+    return (((words + 0x7fff + (words >> 16 & 1)) & ~odd) | (0x7fc00000 & odd)) & 0xffff0000;
+}
+
+// What add_lanes has kept apart is put together again.
 INLINE void store_lanes(void *base, int64_t index, const Floats *sums, int half) {
-    for (int lane = 0; lane < LANES; lane++) {
-        store_one(base, index + (half ? 2 * lane : lane), sums[0][lane], half);
-        store_one(base, index + (half ? 2 * lane + 1 : lane + LANES), sums[1][lane], half);
+    if (half) {
+        const Words words = rounded(sums[0]) >> 16 | rounded(sums[1]);
+        memcpy((uint16_t *)base + index, &words, sizeof words);
+    } else {
+        memcpy((float *)base + index, sums, 2 * sizeof *sums);
     }
 }
 
@@ -143,15 +154,17 @@ INLINE void find_corners(const Points *at) {
 // The weighted sum of the rows of the points i..end, ``pairs`` x 2 x LANES channels of them: these stay in registers.
 INLINE void sum_lanes(const Problem *p, const Points *at, int64_t i, int64_t end, int64_t values, int64_t out,
                       const int pairs, const int half) {
-    Floats sums[2 * pairs];
+    Floats sums[4][2 * pairs]; // of the four corners apart: one sum would have to wait for itself
     memset(sums, 0, sizeof sums);
     for (; i < end; i++)
         for (int corner = 0; corner < 4; corner++) {
             const int64_t row = values + at->tokens[corner][i] * p->value_token;
             for (int pair = 0; pair < pairs; pair++)
-                add_lanes(sums + 2 * pair, p->values, row + pair * 2 * LANES, at->factors[corner][i], half);
+                add_lanes(sums[corner] + 2 * pair, p->values, row + pair * 2 * LANES, at->factors[corner][i], half);
         }
-    for (int pair = 0; pair < pairs; pair++) store_lanes(p->out, out + pair * 2 * LANES, sums + 2 * pair, half);
+    for (int vector = 0; vector < 2 * pairs; vector++)
+        sums[0][vector] = (sums[0][vector] + sums[1][vector]) + (sums[2][vector] + sums[3][vector]);
+    for (int pair = 0; pair < pairs; pair++) store_lanes(p->out, out + pair * 2 * LANES, sums[0] + 2 * pair, half);
 }
 
 INLINE void sum_head(const Problem *p, const Points *at, int64_t i, int64_t end, int64_t values, int64_t out, int half) {
