@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from everymask.decoding import dense
-from everymask.decoding.contest_native import compete_natively
 from everymask.decoding.options import DecodingOptions
+from everymask.decoding.queries_native import compete_natively
 from everymask.decoding.regions import Regions, find_regions, relabel
 from everymask.decoding.resizing import ROUNDING, Grid, logit
 from everymask.geometry import Size

@@ -1,6 +1,7 @@
-"""Which query gets which pixel, on a CPU by compiled C: the source beside this file (see ``everymask.native``)."""
+"""Queries read pixel by pixel on a CPU by compiled C: the source beside this file (see ``everymask.native``)."""
 
 import ctypes
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +21,9 @@ class _Problem(ctypes.Structure):
     """``Problem`` in the C source."""
 
     _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("logits", "scores", "row_low", "row_high", "row_weight")),
+        *((name, ctypes.c_void_p) for name in ("logits", "weights", "row_low", "row_high", "row_weight")),
         *((name, ctypes.c_void_p) for name in ("column_low", "column_high", "column_weight", "out")),
-        *((name, ctypes.c_int64) for name in ("plane", "line", "queries", "columns")),
+        *((name, ctypes.c_int64) for name in ("plane", "line", "queries", "classes", "columns")),
         *((name, ctypes.c_float) for name in ("mask_logit", "rounding")),
     )
 
@@ -36,28 +37,54 @@ def compete_natively(
     and 0 elsewhere; and for every query the pixels it wins, and those of its own mask. None where there is no compiler,
     and for other types.
     """
-    right_types = logits.dtype == scores.dtype == torch.float32
-    library = compiled(SOURCE) if right_types else None
+    library = _library(logits, scores)
     if library is None:
         return None
-    logits, scores = logits if logits.stride(2) == 1 else logits.contiguous(), scores.contiguous()
+    tallies: list[Tensor] = []
+
+    def run(*problem_and_rows: object) -> int:
+        tally = torch.zeros(2, len(logits), dtype=torch.int64)
+        tallies.append(tally)
+        failed: int = library.compete(*problem_and_rows, ctypes.c_void_p(tally.data_ptr()))
+        return failed
+
+    out = _in_threads(run, logits, scores, grid, mask_logit)
+    won, claimed = torch.stack(tallies).sum(0).tolist()
+    return out, won, claimed
+
+
+def classify_natively(logits: Tensor, weights: Tensor, grid: Grid) -> NDArray[np.int32] | None:
+    """The class of every pixel (H, W): logits (Q, h, w) and class weights (classes, Q), both float32.
+
+    It is the one with the largest sum, over the queries, of weight times mask probability; of equal ones the first.
+    None where there is no compiler, and for other types.
+    """
+    library = _library(logits, weights)
+    return None if library is None else _in_threads(library.classify, logits, weights, grid)
+
+
+def _library(logits: Tensor, weights: Tensor) -> ctypes.CDLL | None:
+    return compiled(SOURCE) if logits.dtype == weights.dtype == torch.float32 else None
+
+
+def _in_threads(
+    function: Callable[..., int], logits: Tensor, weights: Tensor, grid: Grid, mask_logit: float = 0.0
+) -> NDArray[np.int32]:
+    """What ``function(problem, first, last)`` writes into the rows first <= y < last of the image."""
+    logits, weights = logits if logits.stride(2) == 1 else logits.contiguous(), weights.contiguous()
     rows, columns = Taps.of(grid.rows), Taps.of(grid.columns)
     taps = [each.contiguous() for axis in (rows, columns) for each in (axis.low, axis.high, axis.weight)]
     out = torch.empty(len(rows.low), len(columns.low), dtype=torch.int32)
     problem = _Problem(
-        *(each.data_ptr() for each in (logits, scores, *taps, out)),
-        *(*logits.stride()[:2], len(logits), out.shape[1], mask_logit, ROUNDING),
+        *(each.data_ptr() for each in (logits, weights, *taps, out)),
+        *(*logits.stride()[:2], len(logits), len(weights), out.shape[1], mask_logit, ROUNDING),
     )
-    memory = (logits, scores, *taps, out)  # stays as long as a thread runs, even if nobody waits for it any more
-    tallies: list[Tensor] = []
+    memory = (logits, weights, *taps, out)  # stays as long as a thread runs, even if nobody waits for it any more
 
     def run(first: int, last: int) -> None:
-        tally = torch.zeros(2, len(logits), dtype=torch.int64)
-        tallies.append(tally)
-        where = ctypes.c_void_p(tally.data_ptr())
-        if memory and library.compete(ctypes.byref(problem), ctypes.c_int64(first), ctypes.c_int64(last), where):
-            raise MemoryError("no memory for the bounds of queries")
+        if memory and function(ctypes.byref(problem), ctypes.c_int64(first), ctypes.c_int64(last)):
+            raise MemoryError("no memory for a row of tiles")
 
     in_threads(run, len(out), out.numel() * len(logits) // _VALUES_PER_THREAD)
-    won, claimed = torch.stack(tallies).sum(0).tolist()
-    return out.numpy(), won, claimed
+    image: NDArray[np.int32] = out.numpy()
+    return image

@@ -10,6 +10,7 @@ from torch import Tensor
 from everymask.decoding import dense
 from everymask.decoding.class_map import best_classes, leaders, segment_classes, settled_cells
 from everymask.decoding.class_map_native import best_classes_natively
+from everymask.decoding.queries_native import classify_natively
 from everymask.decoding.resizing import ROUNDING, Grid
 from everymask.geometry import Size
 from everymask.labels import LabelSet
@@ -33,10 +34,10 @@ def decode_semantic(
     if mask_logits.device.type != "cpu":
         found = dense.to_host(dense.classify(mask_logits, grid, size, weights))
         return segment_classes(found.id_map.astype(np.int32), labels, found.regions)
-    class_map = np.empty(size, np.int32)
-    for band in grid.bands(2 * weights.shape[1]):
-        class_map[band.rows.pixels] = band.to_image(_classify(weights, mask_logits, band))
-    return segment_classes(class_map, labels)
+    class_map = classify_natively(mask_logits, weights, grid)
+    return segment_classes(
+        _best_of_queries(weights, mask_logits, grid, size) if class_map is None else class_map, labels
+    )
 
 
 def decode_pixels(logits: Tensor, grid: Grid, size: Size, labels: LabelSet) -> Segmentation:
@@ -72,6 +73,14 @@ def class_scores(class_logits: Tensor, mask_logits: Tensor) -> Tensor:
     probabilities = class_logits.float().softmax(-1)[..., :-1]
     scores: Tensor = torch.einsum("bqc,bqhw->bchw", probabilities, mask_logits.float().sigmoid())
     return scores
+
+
+def _best_of_queries(weights: Tensor, logits: Tensor, grid: Grid, size: Size) -> NDArray[np.int32]:
+    """What ``classify_natively`` finds, by torch alone."""
+    class_map = np.empty(size, np.int32)
+    for band in grid.bands(2 * weights.shape[1]):
+        class_map[band.rows.pixels] = band.to_image(_classify(weights, logits, band))
+    return class_map
 
 
 def _classify(weights: Tensor, logits: Tensor, band: Grid) -> Tensor:
