@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from everymask.networks.layers.mask_features import MaskFeatures
 from everymask.networks.layers.masked_decoder import MaskedDecoder
 from everymask.networks.layers.pixel_decoder import PixelDecoder
 from everymask.networks.outputs import MaskQueries
@@ -78,7 +79,7 @@ class QueryDecoder(MaskedDecoder):
         self.query_features = nn.Parameter(torch.randn(config.num_queries, config.hidden_dim))
         self.query_positions = nn.Parameter(torch.randn(config.num_queries, config.hidden_dim))
 
-    def forward(self, levels: list[Tensor], mask_features: Tensor) -> MaskQueries:
+    def forward(self, levels: list[Tensor], mask_features: MaskFeatures) -> MaskQueries:
         """Refined maps of strides 32, 16 and 8 and mask features at stride 4 -> predictions at stride 4."""
-        queries = self.query_features.expand(len(mask_features), -1, -1)  # (B, Q, dim)
+        queries = self.query_features.expand(len(mask_features.features), -1, -1)  # (B, Q, dim)
         return self.decode(queries, self.query_positions, levels, mask_features)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from everymask.networks.layers.attention import Attention
 from everymask.networks.layers.detr_decoder import DetrDecoderLayer
 from everymask.networks.layers.feed_forward import MLP, FeedForward
+from everymask.networks.layers.mask_features import MaskFeatures
 from everymask.networks.layers.masked_decoder import MaskedDecoder
 from everymask.networks.layers.pixel_decoder import PixelDecoder
 from everymask.networks.layers.positions import sine_positions
@@ -132,12 +133,13 @@ class QueryDecoder(MaskedDecoder):
         )
         self.initial_norm = nn.LayerNorm(dim)
 
-    def forward(self, levels: list[Tensor], mask_features: Tensor, task: Tensor) -> TaskQueries:
+    def forward(self, levels: list[Tensor], mask_features: MaskFeatures, task: Tensor) -> TaskQueries:
         """Refined maps of strides 32, 16 and 8, mask features at stride 4 and ``task`` (B, dim) float32 -> predictions
         at stride 4.
         """
         normed = F.layer_norm(task, task.shape[-1:], self.norm.weight.float(), self.norm.bias.float(), self.norm.eps)
-        queries = self._initial_queries(normed.to(mask_features.dtype)[:, None], mask_features)
+        features = mask_features.projected()
+        queries = self._initial_queries(normed.to(features.dtype)[:, None], features)
         predicted = self.decode(queries, self.query_positions, levels, mask_features)
         return TaskQueries(predicted.class_logits, predicted.mask_logits, predicted.auxiliary, queries=queries)
 

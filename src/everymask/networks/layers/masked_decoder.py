@@ -1,11 +1,11 @@
 """The decoder of queries of Mask2Former (Cheng et al. 2022, section 3.2.2), which OneFormer shares."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from everymask.networks.layers.attention import Attention
 from everymask.networks.layers.feed_forward import MLP, FeedForward
+from everymask.networks.layers.mask_features import MaskFeatures
 from everymask.networks.layers.pixel_decoder import LEVELS
 from everymask.networks.layers.positions import sine_positions
 from everymask.networks.outputs import MaskQueries
@@ -31,12 +31,13 @@ class MaskedDecoder(nn.Module):
         self.mask_embedder = MLP(dim, dim, mask_dim)
         self.class_predictor = nn.Linear(dim, num_labels + 1)
 
-    def decode(self, queries: Tensor, positions: Tensor, levels: list[Tensor], mask_features: Tensor) -> MaskQueries:
+    def decode(
+        self, queries: Tensor, positions: Tensor, levels: list[Tensor], mask_features: MaskFeatures
+    ) -> MaskQueries:
         """Sends ``queries`` (B, Q, dim) with their ``positions`` (Q, dim) through the layers.
 
-        ``levels``: refined maps (B, feature_dim, h, w) of strides 32, 16 and 8; ``mask_features`` (B, mask_dim, h, w)
-        at stride 4, at which the masks are predicted. In training mode the result carries the predictions before each
-        layer, too.
+        ``levels``: refined maps (B, feature_dim, h, w) of strides 32, 16 and 8; ``mask_features`` at stride 4, at which
+        the masks are predicted. In training mode the result carries the predictions before each layer, too.
         """
         memories, keys, resized = [], [], []
         for level, project, embed in zip(levels, self.input_projections, self.level_embed, strict=True):
@@ -44,8 +45,7 @@ class MaskedDecoder(nn.Module):
             memory = project(level).flatten(2).transpose(1, 2) + embed  # (B, h w, dim)
             memories.append(memory)
             keys.append(memory + sine_positions(*size, memory.shape[-1], device=memory.device, dtype=memory.dtype))
-            # Bilinear resizing is linear: masks made from resized features are the resized masks. Resize once.
-            resized.append(_pixels(F.interpolate(mask_features, size=size, mode="bilinear", align_corners=False)))
+            resized.append(mask_features.resized(size))
 
         earlier = []
         for index, layer in enumerate(self.layers):
@@ -58,24 +58,15 @@ class MaskedDecoder(nn.Module):
         last = self._predict(self.norm(queries), mask_features)
         return MaskQueries(last.class_logits, last.mask_logits, tuple(earlier))
 
-    def _predict(self, normed: Tensor, mask_features: Tensor) -> MaskQueries:
-        masks = torch.bmm(self.mask_embedder(normed), _pixels(mask_features))  # (B, Q, h w)
-        return MaskQueries(self.class_predictor(normed), masks.unflatten(-1, mask_features.shape[-2:]))
+    def _predict(self, normed: Tensor, mask_features: MaskFeatures) -> MaskQueries:
+        return MaskQueries(self.class_predictor(normed), mask_features.masks(self.mask_embedder(normed)))
 
     @torch.no_grad()
-    def _attention_mask(self, normed: Tensor, resized: Tensor) -> Tensor:
+    def _attention_mask(self, normed: Tensor, resized: MaskFeatures) -> Tensor:
         """Where each query may look: inside its mask, or everywhere if that is empty. (B, 1, Q, h w) bool."""
-        masks = torch.bmm(self.mask_embedder(normed), resized)  # (B, Q, h w)
+        masks = resized.masks(self.mask_embedder(normed)).flatten(2)  # (B, Q, h w)
         least = torch.where(masks.amax(-1, keepdim=True) >= 0, 0.0, -torch.inf).to(masks.dtype)  # (B, Q, 1)
         return (masks >= least)[:, None]
-
-
-def _pixels(features: Tensor) -> Tensor:
-    """(B, dim, h, w) with channels last in memory -> (B, dim, h w), the transpose of a matrix with a row a pixel.
-
-    ``bmm`` reads it as it is; in bfloat16 the operator @ would copy it, and ``bmm`` a map that was flattened directly.
-    """
-    return features.permute(0, 2, 3, 1).flatten(1, 2).transpose(1, 2)
 
 
 class MaskedDecoderLayer(nn.Module):

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from everymask.networks.layers.chunks import may_overwrite, tokens_at_once
 from everymask.networks.layers.deformable_attention import DeformableAttention, Pyramid
 from everymask.networks.layers.feed_forward import FeedForward
+from everymask.networks.layers.mask_features import MaskFeatures
 from everymask.networks.layers.norms import GroupNorm, LayerNorm
 from everymask.networks.layers.positions import sine_positions
 from everymask.networks.layers.recompute import recomputed
@@ -47,10 +48,10 @@ class PixelDecoder(nn.Module):
         )
         self.mask_projection = nn.Conv2d(dim, mask_dim, 1)
 
-    def forward(self, features: tuple[Tensor, ...]) -> tuple[list[Tensor], Tensor]:
+    def forward(self, features: tuple[Tensor, ...]) -> tuple[list[Tensor], MaskFeatures]:
         """Backbone maps, finest first -> refined maps of strides 32, 16 and 8, and mask features at stride 4.
 
-        The refined maps are (B, dim, h, w), the mask features (B, mask_dim, h, w).
+        The refined maps are (B, dim, h, w).
         """
         coarse = [each.contiguous(memory_format=torch.channels_last) for each in features[:-4:-1]]
         maps = [project(each) for each, project in zip(coarse, self.input_projections, strict=True)]
@@ -72,7 +73,9 @@ class PixelDecoder(nn.Module):
 
         project, norm = self.lateral
         finest = norm(project(features[0].contiguous(memory_format=torch.channels_last)), coarser=levels[-1])
-        return levels, self.mask_projection(self.fuse(finest))
+        projection = self.mask_projection
+        assert projection.bias is not None
+        return levels, MaskFeatures(self.fuse(finest), projection.weight.flatten(1), projection.bias)
 
 
 class PixelDecoderLayer(nn.Module):
