@@ -55,7 +55,7 @@ def recorded(network: nn.Module, pixel_values: Tensor) -> dict[str, Tensor]:
     network.pixel_decoder.register_forward_hook(
         lambda module, inputs, output: found.update(
             {
-                "pixel_decoder.mask_features": output[1],
+                "pixel_decoder.mask_features": output[1].projected(),
                 **{f"pixel_decoder.memory{i}": each for i, each in enumerate(output[0])},
             }
         )
