@@ -3,7 +3,6 @@
 The public names are imported when they are first used, so that ``import everymask`` loads neither torch nor numpy.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from everymask.errors import (
@@ -14,6 +13,7 @@ from everymask.errors import (
     MissingExtraError,
     OptionError,
 )
+from everymask.lazy import imported_when_used
 
 if TYPE_CHECKING:
     from everymask.datasets.opening import open_dataset
@@ -41,22 +41,19 @@ __all__ = [
     "open_dataset",
 ]
 
-_HOME = {
-    "Failure": "everymask.segmenter",
-    "Report": "everymask.evaluation",
-    "Segment": "everymask.segmentation",
-    "Segmentation": "everymask.segmentation",
-    "Segmenter": "everymask.segmenter",
-    "evaluate": "everymask.evaluation",
-    "load": "everymask.loading",
-    "open_dataset": "everymask.datasets.opening",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOME:
-        raise AttributeError(f"module 'everymask' has no attribute {name!r}")
-    return getattr(import_module(_HOME[name]), name)
+__getattr__ = imported_when_used(
+    __name__,
+    {
+        "Failure": "segmenter",
+        "Report": "evaluation",
+        "Segment": "segmentation",
+        "Segmentation": "segmentation",
+        "Segmenter": "segmenter",
+        "evaluate": "evaluation",
+        "load": "loading",
+        "open_dataset": "datasets.opening",
+    },
+)
 
 
 def __dir__() -> list[str]:

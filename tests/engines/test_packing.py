@@ -23,6 +23,7 @@ from everymask.engines.packing import (
 )
 from everymask.networks.layers.conv_norm import ConvNorm
 from everymask.networks.layers.feed_forward import MLP, FeedForward, GatedFeedForward
+from everymask.networks.layers.masked_decoder import MaskedDecoder
 from everymask.networks.oneformer import OneFormer
 from parity import randomise, relative_error
 from small_models import DEPTH_ANYTHING, DPT_BOTH
@@ -94,8 +95,11 @@ def test_in_bfloat16_a_packed_network_is_as_near_to_float32(name: str) -> None:
             for ours, right in zip(tensors(output), exact, strict=True)
         ]
 
+    # Rounded otherwise, masked attention may read one pixel more or less, of the few that such a small network has.
+    masked = any(isinstance(each, MaskedDecoder) for each in small(MODELS[name]).modules())
+    room = 0.05 if masked else 0.01
     for packed, plain in zip(errors(True), errors(False), strict=True):
-        assert packed <= 1.5 * plain + 0.05  # rounded otherwise, masked attention may flip a pixel
+        assert packed <= 1.5 * plain + room
 
 
 @needs_packing

@@ -26,8 +26,9 @@ Where results differ from ModelScope's:
 - Errors are everymask's own, and say what would cure them.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from everymask.lazy import imported_when_used
 
 if TYPE_CHECKING:
     from everymask.compat.modelscope.outputs import OutputKeys
@@ -40,19 +41,16 @@ if TYPE_CHECKING:
 
 __all__ = ["OutputKeys", "Tasks", "panoptic_seg_masks_to_image", "pipeline", "semantic_seg_masks_to_image"]
 
-_HOME = {
-    "OutputKeys": "outputs",
-    "Tasks": "utils.constant",
-    "panoptic_seg_masks_to_image": "utils.cv.image_utils",
-    "pipeline": "pipelines",
-    "semantic_seg_masks_to_image": "utils.cv.image_utils",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+__getattr__ = imported_when_used(
+    __name__,
+    {
+        "OutputKeys": "outputs",
+        "Tasks": "utils.constant",
+        "panoptic_seg_masks_to_image": "utils.cv.image_utils",
+        "pipeline": "pipelines",
+        "semantic_seg_masks_to_image": "utils.cv.image_utils",
+    },
+)
 
 
 def __dir__() -> list[str]:

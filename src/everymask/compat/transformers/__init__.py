@@ -44,8 +44,9 @@ Everywhere else, with either decoding:
   saved to one. The pipeline's ``model`` is the Segmenter.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from everymask.lazy import imported_when_used
 
 if TYPE_CHECKING:
     from everymask.compat.transformers.pipelines import DepthEstimationPipeline, ImageSegmentationPipeline, pipeline
@@ -64,20 +65,17 @@ __all__ = [
     "post_process_semantic_segmentation",
 ]
 
-_HOME = {
-    "DepthEstimationPipeline": "pipelines",
-    "ImageSegmentationPipeline": "pipelines",
-    "pipeline": "pipelines",
-    "post_process_instance_segmentation": "post_process",
-    "post_process_panoptic_segmentation": "post_process",
-    "post_process_semantic_segmentation": "post_process",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+__getattr__ = imported_when_used(
+    __name__,
+    {
+        "DepthEstimationPipeline": "pipelines",
+        "ImageSegmentationPipeline": "pipelines",
+        "pipeline": "pipelines",
+        "post_process_instance_segmentation": "post_process",
+        "post_process_panoptic_segmentation": "post_process",
+        "post_process_semantic_segmentation": "post_process",
+    },
+)
 
 
 def __dir__() -> list[str]:
