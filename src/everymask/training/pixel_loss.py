@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from everymask.networks.outputs import PixelLogits
+from everymask.training.cross_entropy import pixel_cross_entropies, resized_cross_entropy
 from everymask.training.processes import mean_over_processes
 
 IGNORED = -1  # in class maps: a pixel that no loss looks at
@@ -58,31 +59,25 @@ def pixel_loss(prediction: PixelLogits, class_maps: Tensor, config: PixelLossCon
     Logits are resized (bilinear) to the maps' size. A batch of ignored pixels alone has a loss of 0. Of several
     processes each gets its share of the common batch's cross entropy: the mean over processes is the loss itself.
     """
-    logits = _resized(prediction.logits, class_maps)
+    logits = prediction.logits.float()
     cross_entropy = _cross_entropy(logits, class_maps, config)
     dice = auxiliary = cross_entropy.new_zeros(())
     if config.dice > 0:
         dice = _dice(logits, class_maps)
     for head in prediction.auxiliary:
-        auxiliary = auxiliary + _cross_entropy(_resized(head.logits, class_maps), class_maps, config)
+        auxiliary = auxiliary + _cross_entropy(head.logits.float(), class_maps, config)
     return PixelLosses(cross_entropy, dice, auxiliary)
-
-
-def _resized(logits: Tensor, class_maps: Tensor) -> Tensor:
-    """(B, C, h, w) -> (B, C, H, W) float32."""
-    return F.interpolate(logits.float(), size=class_maps.shape[-2:], mode="bilinear", align_corners=False)
 
 
 def _cross_entropy(logits: Tensor, class_maps: Tensor, config: PixelLossConfig) -> Tensor:
     """The mean over pixels that count, each with the weight of its class."""
-    losses = F.cross_entropy(logits, class_maps, ignore_index=IGNORED, reduction="none")  # (B, H, W)
     counts = (class_maps != IGNORED).float()
     if config.hard_pixels is not None:
-        counts = counts * _hard(losses.detach(), counts > 0, config.hard_pixels)
+        counts = counts * _hard(pixel_cross_entropies(logits, class_maps), counts > 0, config.hard_pixels)
     if config.class_weights is not None:
         counts = counts * logits.new_tensor(config.class_weights)[class_maps]  # -1 reads a class, but counts 0
     divisor = mean_over_processes(counts.sum())
-    return (losses * counts).sum() / divisor.clamp(min=torch.finfo(divisor.dtype).tiny)
+    return resized_cross_entropy(logits, class_maps, counts) / divisor.clamp(min=torch.finfo(divisor.dtype).tiny)
 
 
 def _hard(losses: Tensor, valid: Tensor, hard_pixels: HardPixels) -> Tensor:
@@ -100,6 +95,7 @@ def _dice(logits: Tensor, class_maps: Tensor) -> Tensor:
 
     Each class is compared over all pixels of the batch together.
     """
+    logits = F.interpolate(logits, size=class_maps.shape[-2:], mode="bilinear", align_corners=False)
     num_classes = logits.shape[1]
     valid = class_maps != IGNORED
     probabilities = logits.softmax(1).movedim(1, -1)[valid]  # (P, C)

@@ -5,8 +5,8 @@ reading is a weighted sum of four rows of the value matrix, so all points of all
 4 x levels x points rows: exactly what ``embedding_bag`` computes, without ever building the sampled values.
 
 With gradients the same sum is taken by ``grid_sample``, level by level: the backward pass of ``embedding_bag`` sorts
-its indices and takes most of a training step on a CPU. Without them, kernels of our own do all in one pass where they
-can be had (``read_pyramid``).
+its indices and takes most of a training step on a CPU. Kernels of our own do all in one pass where they can be had: on
+a CPU with gradients and without them, on a GPU without them (``read_pyramid``).
 """
 
 import math
@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from everymask.networks.layers.deformable_gradient import learns_natively, read_pyramid_with_gradients
 from everymask.networks.layers.deformable_native import read_pyramid_native, reads_natively
 
 
@@ -112,12 +113,16 @@ def read_pyramid(values: Tensor, offsets: Tensor, logits: Tensor, pyramid: Pyram
     type. Outside a level values are zero. Returns (B, Q, dim) in the type of ``values``: head i reads and writes the
     i-th part of the channels. Places, weights and sums are computed in float32.
 
-    Every way of computing it has this contract: compiled C on the CPU and a Triton kernel on a GPU, each in one pass
-    and without gradients; rows gathered by torch where there is no compiler or no Triton; and for gradients, and for
-    graphs that torch traces or compiles, ``grid_sample``. They differ by rounding, and in what they make of offsets
-    that are infinite or not a number (never an access outside ``values``).
+    Every way of computing it has this contract: compiled C on the CPU and, without gradients, a Triton kernel on a GPU,
+    each in one pass; where there is no compiler or no Triton, rows gathered by torch, or ``grid_sample`` for gradients;
+    and ``grid_sample`` for graphs that torch traces or compiles. They differ by rounding, and in what they make of
+    offsets that are infinite or not a number (never an access outside ``values``).
     """
-    if torch.compiler.is_compiling() or torch.is_grad_enabled() or torch._C._is_tracing():
+    if torch.compiler.is_compiling() or torch._C._is_tracing():
+        return sample_with_gradients(values, offsets, _softmax(logits), pyramid)
+    if torch.is_grad_enabled():
+        if learns_natively(values, offsets, logits, pyramid):
+            return read_pyramid_with_gradients(values, offsets, logits, pyramid)
         return sample_with_gradients(values, offsets, _softmax(logits), pyramid)
     if reads_natively(values, offsets, logits, pyramid):
         return read_pyramid_native(values, offsets, logits, pyramid)

@@ -57,7 +57,8 @@ class GroupNorm(nn.GroupNorm):
         """
         if may_overwrite(features) and norm_map(self, features, coarser, mode, relu=self.activate):
             return features
-        normed = super().forward(features)
+        # In training with mixed precision: with weights of another type than the map's, torch takes thrice as long.
+        normed = super().forward(features.to(self.weight.dtype)).to(features.dtype)
         if coarser is not None:
             corners = None if mode == "nearest" else False
             # In place, which no gradient minds: memory for maps of this size is slow to get.
