@@ -34,5 +34,5 @@ def test_a_network_of_depth(tmp_path: Path) -> None:
 
 def test_street() -> None:
     facts = everymask.load("street", dtype="float32").describe()
-    assert facts["input"].startswith("shorter side 360 pixels, longer one at most")
+    assert facts["input"].startswith("shorter side 448 pixels, longer one at most")
     assert facts["classes"].startswith("11: sky, building, ")

@@ -77,7 +77,7 @@ def test_it_measures_a_real_model_in_every_number_type(
         assert row["gflop"] > 1
         assert all(seconds > 0 for seconds in (*row["phases"].values(), row["draw"], row["ratio"], row["share"]))
         assert row["whole"]["median"] >= sum(row["phases"].values())
-    assert "semantic segmentation of high-street.jpg, network input 384 x 480" in done.out
+    assert "semantic segmentation of high-street.jpg, network input 448 x 608" in done.out
     assert (tmp_path / "t.md").read_text().startswith("### street\n\n| subject | image to result, s |")
 
 

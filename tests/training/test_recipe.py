@@ -172,3 +172,13 @@ def test_text_that_is_no_json_is_refused() -> None:
     with pytest.raises(OptionError, match="no JSON"):
         TrainingRecipe.from_json("steps: 5")
     assert TrainingRecipe.from_json("{}") == TrainingRecipe(augmentation=Augmentation())
+
+
+def test_the_recipes_of_the_bundled_model_can_be_read() -> None:
+    folder = Path(__file__).parents[2] / "recipes" / "street"
+    start = default_recipe({"model_type": "mask2former"}, "panoptic", MASK2FORMER, label_set("camvid"))
+    whole, finish = (read_recipe(folder / name, start) for name in ("recipe.yaml", "finish.yaml"))
+    assert whole.steps > finish.steps > 0
+    assert whole.loss.masks == finish.loss.masks
+    assert whole.loss.pixels is not None and len(whole.loss.pixels.class_weights or ()) == len(label_set("camvid"))
+    assert finish.loss.pixels is None
