@@ -180,5 +180,6 @@ def test_the_recipes_of_the_bundled_model_can_be_read() -> None:
     whole, finish = (read_recipe(folder / name, start) for name in ("recipe.yaml", "finish.yaml"))
     assert whole.steps > finish.steps > 0
     assert whole.loss.masks == finish.loss.masks
-    assert whole.loss.pixels is not None and len(whole.loss.pixels.class_weights or ()) == len(label_set("camvid"))
+    assert whole.loss.pixels is not None
+    assert len(whole.loss.pixels.class_weights or ()) == len(label_set("camvid"))
     assert finish.loss.pixels is None

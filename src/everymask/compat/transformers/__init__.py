@@ -15,8 +15,8 @@ Where networks' outputs are read otherwise, ``pipeline(..., decoding="transforme
 to the pixel; images then go through the network one by one. The default reads them as the networks' authors published:
 
 - A panoptic segment has the pixels that its query wins inside of its own mask; transformers gives it all that the
-  query wins. On 39 of CamVid's photographs (the first edition of "street", default thresholds) 6.8 % of all pixels are in a
-  segment there and in none here; where both have a segment its label is the same on 99.95 %.
+  query wins. On 39 of CamVid's photographs (the first edition of "street", default thresholds) 6.8 % of all pixels
+  are in a segment there and in none here; where both have a segment its label is the same on 99.95 %.
 - Mask2Former's masks are resized once, not by way of 384 x 384, and all families' as logits, not as probabilities:
   semantic results of "street" agree on 99.85 % of the pixels. Padding is cut off, which EoMT's semantic reading of
   padded images omits in transformers: there an image that is not square is stretched over its padding.
