@@ -131,9 +131,7 @@ class LossParts:
 def predict(network: nn.Module, batch: Batch) -> Output:
     """What a network gives for a batch; OneFormer, alone or wrapped, is told the tasks of its images, too."""
     inputs = () if batch.task_tokens is None else (batch.task_tokens,)
-    # Convolutions hand this layout on; without it pooling takes ten times as long on a CPU.
-    images = batch.pixel_values.contiguous(memory_format=torch.channels_last)
-    output: Output = network(images, *inputs)
+    output: Output = network(batch.pixel_values, *inputs)
     return output
 
 
