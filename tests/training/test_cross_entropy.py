@@ -5,9 +5,9 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from everymask.training.cross_entropy import pixel_cross_entropies, resized_cross_entropy
+from tensors import LargestTensor
 
 
 def case(seed: int, images: int, classes: int, small: tuple[int, int], size: tuple[int, int]) -> tuple[Tensor, ...]:
@@ -53,18 +53,6 @@ def test_logits_far_apart_stay_finite() -> None:
     assert loss.item() == 4 * 2e4
     [gradient] = torch.autograd.grad(loss, logits)
     torch.testing.assert_close(gradient.flatten(), torch.tensor([4.0, -4.0, 0.0]))
-
-
-class LargestTensor(TorchDispatchMode):
-    """Counts the numbers of the largest tensor that an operation returns."""
-
-    numbers = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-        out = func(*args, **(kwargs or {}))
-        if isinstance(out, Tensor):
-            self.numbers = max(self.numbers, out.numel())
-        return out
 
 
 def test_no_more_than_one_image_is_held_at_full_size() -> None:

@@ -50,6 +50,21 @@ def test_equal_to_the_definition() -> None:
     torch.testing.assert_close(loss, torch.stack(expected).mean(), rtol=1e-4, atol=1e-5)
 
 
+def test_dice_counts_what_it_is_said_to() -> None:
+    output, truth = prediction(requires_grad=True), targets()
+    plain = semantic_reading_loss(output, truth, PixelLossConfig())
+    scores = torch.einsum("bqc,bqhw->bchw", output.class_logits.softmax(-1)[..., :-1], output.mask_logits.sigmoid())
+    shares = scores / scores.sum(1, keepdim=True)
+    wanted = torch.stack([class_map(each) for each in truth])
+    dices = []
+    for index in wanted[wanted >= 0].unique():
+        mine, true = shares[:, index][wanted >= 0], (wanted == index)[wanted >= 0].float()
+        dices.append(1 - (2 * (mine * true).sum() + 1) / (mine.sum() + true.sum() + 1))
+    dice = torch.stack(dices).mean()
+    loss = semantic_reading_loss(output, truth, PixelLossConfig(dice=0.5))
+    torch.testing.assert_close(loss, plain + 0.5 * dice, rtol=1e-4, atol=1e-5)
+
+
 def test_pixels_without_a_segment_are_ignored() -> None:
     assert class_map(targets()[0]).unique().tolist() == [-1, 0, 2]
     output = prediction()

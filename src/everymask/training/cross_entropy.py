@@ -30,7 +30,7 @@ def pixel_cross_entropies(logits: Tensor, class_maps: Tensor) -> Tensor:
     The arguments are those of ``resized_cross_entropy``; where a map holds no class, what stands there has no meaning.
     """
     maps = zip(logits, class_maps, strict=True)
-    return torch.stack([_losses_of_image(_resized(each, class_map), class_map)[0] for each, class_map in maps])
+    return torch.stack([_losses_of_image(resized_logits(each, class_map), class_map)[0] for each, class_map in maps])
 
 
 class _ResizedCrossEntropy(torch.autograd.Function):
@@ -42,7 +42,7 @@ class _ResizedCrossEntropy(torch.autograd.Function):
             with torch.enable_grad():
                 # Classes apart from each other: operations on rows of a few classes would be slow.
                 small = logits[image].detach().contiguous().requires_grad_()  # (C, h, w)
-                resized = _resized(small, class_map)  # (C, H, W)
+                resized = resized_logits(small, class_map)  # (C, H, W)
             losses, probabilities = _losses_of_image(resized.detach(), class_map)
             total += (losses * count).sum()
             true = _index(class_map)
@@ -58,16 +58,19 @@ class _ResizedCrossEntropy(torch.autograd.Function):
         return slope * gradient, None, None
 
 
-def _resized(logits: Tensor, class_map: Tensor) -> Tensor:
-    """(C, h, w) -> (C, H, W)."""
+def resized_logits(logits: Tensor, class_map: Tensor) -> Tensor:
+    """(C, h, w) -> (C, H, W), bilinear, for a class map (H, W)."""
     return F.interpolate(logits[None], size=class_map.shape, mode="bilinear", align_corners=False)[0]
 
 
-def _losses_of_image(logits: Tensor, class_map: Tensor) -> tuple[Tensor, Tensor]:
-    """The losses (H, W) and the probabilities (C, H, W) of all classes, from logits of that size.
+def class_probabilities(logits: Tensor) -> Tensor:
+    """The softmax over the first dimension, by hand: over the first of several torch's takes three times as long."""
+    powers = (logits - logits.amax(0)).exp_()
+    return powers.div_(powers.sum(0))
 
-    By hand: softmax over the first of several dimensions takes three times as long on a CPU.
-    """
+
+def _losses_of_image(logits: Tensor, class_map: Tensor) -> tuple[Tensor, Tensor]:
+    """The losses (H, W) and the probabilities (C, H, W) of all classes, from logits of that size."""
     shifted = logits - logits.amax(0)
     true = shifted.gather(0, _index(class_map))[0]
     probabilities = shifted.exp_()

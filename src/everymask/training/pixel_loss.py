@@ -4,11 +4,11 @@ import math
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from everymask.networks.outputs import PixelLogits
 from everymask.training.cross_entropy import pixel_cross_entropies, resized_cross_entropy
+from everymask.training.pixel_dice import resized_dice
 from everymask.training.processes import mean_over_processes
 
 IGNORED = -1  # in class maps: a pixel that no loss looks at
@@ -63,7 +63,7 @@ def pixel_loss(prediction: PixelLogits, class_maps: Tensor, config: PixelLossCon
     cross_entropy = _cross_entropy(logits, class_maps, config)
     dice = auxiliary = cross_entropy.new_zeros(())
     if config.dice > 0:
-        dice = _dice(logits, class_maps)
+        dice = resized_dice(logits, class_maps)
     for head in prediction.auxiliary:
         auxiliary = auxiliary + _cross_entropy(head.logits.float(), class_maps, config)
     return PixelLosses(cross_entropy, dice, auxiliary)
@@ -88,21 +88,3 @@ def _hard(losses: Tensor, valid: Tensor, hard_pixels: HardPixels) -> Tensor:
     if kept > 0:
         least = min(least, float(sorted_losses[kept - 1]))
     return losses >= least
-
-
-def _dice(logits: Tensor, class_maps: Tensor) -> Tensor:
-    """The mean dice loss of the classes that occur (Milletari et al. 2016, with plain sums below the line).
-
-    Each class is compared over all pixels of the batch together.
-    """
-    logits = F.interpolate(logits, size=class_maps.shape[-2:], mode="bilinear", align_corners=False)
-    num_classes = logits.shape[1]
-    valid = class_maps != IGNORED
-    probabilities = logits.softmax(1).movedim(1, -1)[valid]  # (P, C)
-    classes = class_maps[valid]  # (P,)
-    true = probabilities.gather(1, classes[:, None])[:, 0]
-    overlap = true.new_zeros(num_classes).index_add(0, classes, true)  # (C,)
-    areas = torch.bincount(classes, minlength=num_classes)
-    dice = 1 - (2 * overlap + 1) / (probabilities.sum(0) + areas + 1)
-    present = areas > 0
-    return (dice * present).sum() / present.sum().clamp(min=1)

@@ -17,9 +17,10 @@ _SMALLEST = 1e-6  # of a sum whose logarithm is taken
 
 
 def semantic_reading_loss(prediction: MaskQueries, targets: Sequence[Targets], config: PixelLossConfig) -> Tensor:
-    """The cross entropy of the class sums, normalised over the classes, of the last layer: a scalar.
+    """The per-pixel loss of the class sums, normalised over the classes, of the last layer: a scalar.
 
-    ``targets``: those of the B images; pixels without a segment are ignored. ``config``: see ``pixel_loss``.
+    ``targets``: those of the B images; pixels without a segment are ignored. ``config``: see ``pixel_loss``; no part is
+    auxiliary here.
     """
     probabilities = prediction.class_logits.float().softmax(-1)[..., :-1]  # (B, Q, C)
     masks = prediction.mask_logits.float().sigmoid()  # (B, Q, h, w)
@@ -27,7 +28,7 @@ def semantic_reading_loss(prediction: MaskQueries, targets: Sequence[Targets], c
     # Softmax over logarithms is division by the sum.
     logits = (sums + _SMALLEST).log()
     class_maps = torch.stack([class_map(each) for each in targets])
-    return pixel_loss(PixelLogits(logits), class_maps, config).cross_entropy
+    return pixel_loss(PixelLogits(logits), class_maps, config).total(config)
 
 
 def class_map(targets: Targets) -> Tensor:
