@@ -173,7 +173,15 @@ def test_brightness_and_contrast_are_factors() -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{"scale": (0.0, 1.0)}, {"scale": (2.0, 1.0)}, {"flip": 1.5}, {"hue": 0.6}, {"blur": -1}, {"fit": "stretch"}],
+    [
+        {"scale": (0.0, 1.0)},
+        {"scale": (2.0, 1.0)},
+        {"flip": 1.5},
+        {"paste": 2.0},
+        {"hue": 0.6},
+        {"blur": -1},
+        {"fit": "stretch"},
+    ],
 )
 def test_impossible_strengths_are_refused(settings: dict[str, object]) -> None:
     with pytest.raises(OptionError, match=next(iter(settings))):

@@ -81,8 +81,43 @@ def test_pixels_classes_and_targets_agree_wherever_they_are(fit: str, preprocess
     assert padded > 0 or fit == "cover"
 
 
+def test_pasted_segments_keep_their_pixels_and_classes() -> None:
+    data = PaintedData(size=Size(80, 112), block=16)
+    mean, std = (torch.tensor(each)[:, None, None] for each in (SEGFORMER.mean, SEGFORMER.std))
+    changed = 0
+    for epoch in range(8):
+        plain, mixed = (
+            sample(Samples(data, spec(augmentation=Augmentation(paste=paste), crop=Size(80, 112))), epoch, epoch % 5)
+            for paste in (0.0, 1.0)
+        )
+        assert mixed.class_map is not None
+        assert mixed.targets is not None
+        assert plain.class_map is not None
+        classes = torch.tensor([*mixed.targets.labels.tolist(), -1])[mixed.targets.id_map]
+        assert torch.equal(classes, mixed.class_map)
+        assert len(set(mixed.targets.labels.tolist())) == len(mixed.targets.labels)  # one segment a class
+        pixels = ((mixed.pixel_values * std + mean) * 255).permute(1, 2, 0)
+        torch.testing.assert_close(
+            pixels, torch.from_numpy(COLORS)[mixed.class_map + 1].float(), rtol=0, atol=0.5, msg="a class's colour"
+        )
+        changed += int((plain.class_map != mixed.class_map).sum())
+    assert changed > 8 * 80 * 112 / 10
+
+
+def test_pasted_things_are_instances_beside_those_that_are_there() -> None:
+    data = PaintedData(size=Size(80, 112), block=16)
+
+    def things(paste: float) -> list[int]:
+        augmentation = Augmentation(paste=paste, flip=0.0)
+        samples = Samples(data, spec(lessons=("masks",), tasks=("panoptic",), augmentation=augmentation))
+        targets = [sample(samples, epoch, 1).targets for epoch in range(4)]
+        return [int(label) for each in targets if each is not None for label in each.labels if LABELS.things[label]]
+
+    assert len(things(1.0)) > len(things(0.0)) > 0
+
+
 def test_samples_depend_on_seed_epoch_and_index_alone() -> None:
-    augmentation = Augmentation(scale=(0.5, 2.0), focus=0.5, contrast=0.5, blur=1.0, noise=0.1)
+    augmentation = Augmentation(scale=(0.5, 2.0), focus=0.5, paste=0.5, contrast=0.5, blur=1.0, noise=0.1)
     first = Samples(PaintedData(), spec(augmentation=augmentation))
     before = sample(first, 2, 1)
     sample(first, 0, 4)
@@ -176,6 +211,8 @@ def test_metres_are_turned_into_what_the_network_predicts() -> None:
     relative = WithDepth()
     relative.depth_kind = "relative"
     np.testing.assert_array_equal(depth_of(relative, "relative"), relative.read_depth(0))
+    with pytest.raises(OptionError, match="no place in the depth of this one: set paste"):
+        Samples(WithDepth(), spec(lessons=("classes", "depth"), augmentation=Augmentation(paste=0.1)))
     with pytest.raises(OptionError, match="predicts metres and the depth of painted is relative"):
         depth_of(relative, "metric")
 

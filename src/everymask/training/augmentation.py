@@ -28,7 +28,8 @@ class Augmentation:
     grow apart beyond that; 0.1 allows ratios between 1 / 1.1 and 1.1.
 
     ``focus``: the chance, 0..1, that a crop is laid over a pixel of a segment drawn at random; small things would be
-    rare otherwise. ``flip``: the chance of a mirror image, left for right.
+    rare otherwise. ``flip``: the chance of a mirror image, left for right. ``paste``: the chance that segments of
+    another image, in a view of its own, are laid over this one (``pasting.pasted``).
 
     ``brightness``, ``contrast``, ``saturation``: factors are drawn from 1 - strength to 1 + strength, strengths in
     0..1. ``hue``: the largest turn of the colours, in 0..0.5 of a full one, either way. ``gamma``: the exponent of
@@ -44,6 +45,7 @@ class Augmentation:
     stretch: float = 0.0
     focus: float = 0.0
     flip: float = 0.5
+    paste: float = 0.0
     brightness: float = 0.0
     contrast: float = 0.0
     saturation: float = 0.0
@@ -57,7 +59,16 @@ class Augmentation:
             raise OptionError(f"scale is {list(self.scale)}; give two factors above 0, the smaller one first")
         if self.fit not in ("inside", "cover"):
             raise OptionError(f'fit is "{self.fit}"; it is "inside" or "cover"')
-        highest = {"focus": 1, "flip": 1, "brightness": 1, "contrast": 1, "saturation": 1, "hue": 0.5, "noise": 1}
+        highest = {
+            "focus": 1,
+            "flip": 1,
+            "paste": 1,
+            "brightness": 1,
+            "contrast": 1,
+            "saturation": 1,
+            "hue": 0.5,
+            "noise": 1,
+        }
         for name in ("stretch", "gamma", "blur", *highest):
             value, limit = getattr(self, name), highest.get(name, math.inf)
             if not 0 <= value <= limit:

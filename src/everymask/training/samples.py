@@ -31,6 +31,7 @@ from everymask.training.augmentation import (
     view_of_map,
 )
 from everymask.training.instances import targets_of
+from everymask.training.pasting import Scene, pasted
 from everymask.training.segments import InstancesFrom, Segments, segments_of
 from everymask.training.targets import Targets
 from everymask.training.texts import TaskTexts
@@ -118,27 +119,42 @@ class Samples(Dataset[Sample | EverymaskError]):
         spec = self.spec
         rng = np.random.default_rng([spec.seed, epoch, index])
         task = spec.tasks[int(rng.integers(len(spec.tasks)))]
-        image = self.dataset.read_image(index)  # (height, width, 3)
-        size = Size(*image.shape[:2])
-        segments = self._segments(index, size, task)
-        focused = segments is not None and rng.random() < spec.augmentation.focus
-        pixel = random_pixel(segments.id_map, len(segments.classes), rng) if segments and focused else None
-        view = draw_view(spec.augmentation, size, spec.size, rng, pixel)
-        pixels = recolored(view_of_image(image, view), spec.augmentation, rng)  # (h, w, 3)
-        targets = class_map = depth = None
-        if segments is not None:
-            id_map = _padded(view_of_map(segments.id_map, view), spec.size, -1)
+        scene = self._scene(index, task, rng)
+        if spec.augmentation.paste and rng.random() < spec.augmentation.paste:
+            other = self._scene(int(rng.integers(len(self.dataset.names))), task, rng)
+            scene = pasted(scene, other, self._merged(task), rng)
+        targets = class_map = None
+        if scene.segments is not None:
+            id_map = _padded(scene.segments.id_map, spec.size, -1)
             if "masks" in spec.lessons:
-                targets = targets_of(id_map, list(segments.classes))
+                targets = targets_of(id_map, list(scene.segments.classes))
             if "classes" in spec.lessons:
-                classes = np.array([*segments.classes, -1], np.int64)  # the id -1 reads the last entry
+                classes = np.array([*scene.segments.classes, -1], np.int64)  # the id -1 reads the last entry
                 class_map = torch.from_numpy(classes[id_map])
-        if "depth" in spec.lessons:
-            depth = self._depth(index, size, view)
+        depth = None if scene.depth is None else torch.from_numpy(_padded(scene.depth, spec.size, 0))
         tokens = texts = None
         if spec.texts is not None:
             tokens, texts = spec.texts.tokens(task, [] if targets is None else targets.labels.tolist())
-        return Sample(normalized(pixels, spec), targets, class_map, depth, tokens, texts)
+        return Sample(normalized(scene.pixels, spec), targets, class_map, depth, tokens, texts)
+
+    def _scene(self, index: int, task: Task, rng: np.random.Generator) -> Scene:
+        """A random view of an image, and of what is known of it."""
+        augmentation = self.spec.augmentation
+        image = self.dataset.read_image(index)  # (height, width, 3)
+        size = Size(*image.shape[:2])
+        segments = self._segments(index, size, task)
+        focused = segments is not None and rng.random() < augmentation.focus
+        pixel = random_pixel(segments.id_map, len(segments.classes), rng) if segments and focused else None
+        view = draw_view(augmentation, size, self.spec.size, rng, pixel)
+        pixels = recolored(view_of_image(image, view), augmentation, rng)  # (h, w, 3)
+        if segments is not None:
+            segments = Segments(view_of_map(segments.id_map, view), segments.classes)
+        return Scene(pixels, segments, self._depth(index, size, view) if "depth" in self.spec.lessons else None)
+
+    def _merged(self, task: Task) -> frozenset[int]:
+        """The classes of which an image has one segment at most."""
+        things = self.dataset.labels.things if "masks" in self.spec.lessons and task != "semantic" else ()
+        return frozenset(range(len(self.dataset.labels))) - {index for index, thing in enumerate(things) if thing}
 
     def _segments(self, index: int, size: Size, task: Task) -> Segments | None:
         if self.spec.lessons == ("depth",):
@@ -148,14 +164,14 @@ class Samples(Dataset[Sample | EverymaskError]):
         wanted: Task = task if "masks" in self.spec.lessons else "semantic"
         return segments_of(truth, self.dataset.labels, wanted, self.spec.instances_from)
 
-    def _depth(self, index: int, size: Size, view: View) -> Tensor:
+    def _depth(self, index: int, size: Size, view: View) -> NDArray[np.float32]:
         assert isinstance(self.dataset, DepthDataSet)
         depth = self.dataset.read_depth(index)
         self._check_size("depth", index, Size(*depth.shape), size)
         seen = view_of_map(depth, view)  # (h, w)
         if self.dataset.depth_kind == "metric" and self.spec.depth_kind == "relative":
             seen = np.divide(1, seen, out=np.zeros_like(seen), where=seen > 0)
-        return torch.from_numpy(_padded(seen, self.spec.size, 0))
+        return seen
 
     def _check_size(self, what: str, index: int, found: Size, size: Size) -> None:
         if found != size:
@@ -179,6 +195,11 @@ def check_teaches(dataset: DataSet, spec: SampleSpec) -> None:
         raise OptionError(
             f"this network predicts metres and the depth of {dataset.name} is relative, without a unit: train a "
             "network of relative depth, or give data in metres"
+        )
+    if "depth" in spec.lessons and spec.augmentation.paste:
+        raise OptionError(
+            "segments that are pasted from another image have no place in the depth of this one: set paste of the "
+            "recipe's augmentation to 0"
         )
     apart = set(spec.tasks) & {"panoptic", "instance"}
     if "masks" not in spec.lessons or not apart:
