@@ -67,9 +67,8 @@ def test_it_measures_a_real_model_in_every_number_type(
 ) -> None:
     monkeypatch.setattr(ceiling, "_SECONDS", 0.001)
     monkeypatch.setattr(ceiling, "_SIDES", (64,))
-    done = bench(
-        "--engines", "eager", "--repeats", "1", "--task", "semantic", "--json", "a/b.json", "--markdown", "t.md"
-    )
+    quick = ("--engines", "eager", "--repeats", "1", "--task", "semantic", "--json", "a/b.json", "--markdown", "t.md")
+    done = bench(*quick, "--dtype", "float32,bfloat16")
     assert done.status == 0, done.err
     content = json.loads((tmp_path / "a" / "b.json").read_text())
     assert [row["subject"] for row in content["rows"]] == ["eager float32", "eager bfloat16"]
@@ -79,6 +78,10 @@ def test_it_measures_a_real_model_in_every_number_type(
         assert row["whole"]["median"] >= sum(row["phases"].values())
     assert "semantic segmentation of high-street.jpg, network input 448 x 608" in done.out
     assert (tmp_path / "t.md").read_text().startswith("### street\n\n| subject | image to result, s |")
+    monkeypatch.setattr("everymask.benchmarking.bench.computes_bfloat16", lambda device: False)
+    assert bench(*quick).status == 0
+    content = json.loads((tmp_path / "a" / "b.json").read_text())
+    assert [row["subject"] for row in content["rows"]] == ["eager float32"]
 
 
 def test_a_deliberately_slowed_build_fails_the_gate(bench: Command, build: Build) -> None:

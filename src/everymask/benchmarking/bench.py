@@ -13,7 +13,7 @@ from everymask.benchmarking.report import Report, report
 from everymask.benchmarking.timing import Subject, measure
 from everymask.checkpoints import Checkpoint, load_checkpoint
 from everymask.decoding import decoding_options, relevant_queries
-from everymask.devices import choose_device, dtype_name
+from everymask.devices import choose_device, computes_bfloat16, dtype_name
 from everymask.engines.choice import available_engines
 from everymask.engines.engine import Inputs
 from everymask.errors import OptionError
@@ -30,7 +30,7 @@ def bench(
     image: Path,
     *,
     engines: Sequence[str] = (),
-    dtypes: Sequence[str] = ("float32", "bfloat16"),
+    dtypes: Sequence[str] = (),
     device: str = "auto",
     task: str | None = None,
     repeats: int = 7,
@@ -38,14 +38,17 @@ def bench(
     """Measures a model on the file ``image`` with every engine and number type, and torch's matrix products first.
 
     ``engines`` and ``dtypes`` are what ``load`` takes; no engines mean all that are installed, can run the model and
-    need no minutes to start. The subjects are called "eager float32" and the like; the first is what the others are
-    compared with. Raises what ``load`` and calling the model raise.
+    need no minutes to start, no number types mean float32 and, where the device computes it natively, bfloat16
+    (emulated, it takes twenty times as long). The subjects are called "eager float32" and the like; the first is what
+    the others are compared with. Raises what ``load`` and calling the model raise.
     """
     torch_device = choose_device(device)
     checkpoint = load_checkpoint(model)
     chosen = _task(checkpoint, task)
     if not engines:
         engines = available_engines(checkpoint.network, torch_device)
+    if not dtypes:
+        dtypes = ("float32", "bfloat16") if computes_bfloat16(torch_device) else ("float32",)
     gflop, input_size = _gflop(checkpoint, image, chosen)
     subjects: dict[str, Subject] = {}
     for engine, dtype in itertools.product(engines, dtypes):

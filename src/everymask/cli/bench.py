@@ -22,7 +22,12 @@ def bench(
         str | None,
         typer.Option(help="eager, openvino, compile and graphs, with commas.", show_default="eager and openvino"),
     ] = None,
-    dtype: Annotated[str, typer.Option(help="float32, bfloat16 and the like, with commas.")] = "float32,bfloat16",
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            help="float32, bfloat16 and the like, with commas.", show_default="float32, and bfloat16 where it is native"
+        ),
+    ] = None,
     task: Annotated[
         str | None, typer.Option(help="panoptic, instance, semantic or depth.", show_default="the model's first")
     ] = None,
@@ -55,7 +60,7 @@ def bench(
         model,
         image or PHOTO,
         engines=_names(engines or ""),
-        dtypes=_names(dtype),
+        dtypes=_names(dtype or ""),
         device=device,
         task=task,
         repeats=repeats,
@@ -73,7 +78,7 @@ def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _check_names(engines: str | None, dtype: str) -> None:
+def _check_names(engines: str | None, dtype: str | None) -> None:
     """Raises OptionError, before any work, for lists that name nothing."""
     for option, text in (("--engines", engines), ("--dtype", dtype)):
         if text is not None and not _names(text):
