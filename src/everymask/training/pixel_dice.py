@@ -39,7 +39,8 @@ class _ResizedDice(torch.autograd.Function):
         below = predicted + area + 1
         share = (area > 0) / (area > 0).sum().clamp(min=1)  # of each class in the mean
         ctx.save_for_backward(logits, class_maps, -2 * share / below, share * (2 * overlap + 1) / below**2)
-        return (share * (1 - (2 * overlap + 1) / below)).sum()
+        loss: Tensor = (share * (1 - (2 * overlap + 1) / below)).sum()
+        return loss
 
     @staticmethod
     @once_differentiable
