@@ -25,6 +25,8 @@ street: $(INSTALLED)
 	    --output runs/street $(STREET_RUN)
 	$(BIN)/everymask train --model runs/street/best --recipe recipes/street/finish.yaml \
 	    --output runs/street-finish $(STREET_RUN)
+	$(BIN)/everymask train --model runs/street-finish/best --recipe recipes/street/longer.yaml \
+	    --output runs/street-longer $(STREET_RUN)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "everymask needs Python 3.11 or newer: make PYTHON=python3.11 ...")'

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from everymask.checkpoints.families import FAMILIES
 from everymask.errors import OptionError
@@ -174,12 +175,29 @@ def test_text_that_is_no_json_is_refused() -> None:
     assert TrainingRecipe.from_json("{}") == TrainingRecipe(augmentation=Augmentation())
 
 
+def test_a_device_that_would_emulate_bfloat16_trains_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    def precision(model_type: str, native: bool) -> str:
+        monkeypatch.setattr("everymask.training.defaults.computes_bfloat16", lambda device: native)
+        given = ({"model_type": model_type}, "semantic", MASK2FORMER, OTHERS)
+        return default_recipe(*given, torch.device("cpu")).precision  # type: ignore[arg-type]
+
+    assert precision("mask2former", native=True) == "bf16-mixed"
+    assert precision("mask2former", native=False) == "32-true"
+    assert precision("segformer", native=True) == "32-true"
+    assert default_recipe({"model_type": "mask2former"}, "semantic", MASK2FORMER, OTHERS).precision == "bf16-mixed"
+
+
 def test_the_recipes_of_the_bundled_model_can_be_read() -> None:
     folder = Path(__file__).parents[2] / "recipes" / "street"
     start = default_recipe({"model_type": "mask2former"}, "panoptic", MASK2FORMER, label_set("camvid"))
-    whole, finish = (read_recipe(folder / name, start) for name in ("recipe.yaml", "finish.yaml"))
+    names = ("recipe.yaml", "finish.yaml", "longer.yaml")
+    whole, finish, longer = (read_recipe(folder / name, start) for name in names)
     assert whole.steps > finish.steps > 0
     assert whole.loss.masks == finish.loss.masks
     assert whole.loss.pixels is not None
     assert len(whole.loss.pixels.class_weights or ()) == len(label_set("camvid"))
     assert finish.loss.pixels is None
+    assert longer.steps > finish.steps
+    assert longer.augmentation.paste > 0
+    assert longer.loss.pixels is not None
+    assert longer.loss.pixels.dice > 0

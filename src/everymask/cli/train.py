@@ -52,7 +52,10 @@ def train(
     batch_size: Annotated[int | None, typer.Option(min=1, help="Images in a step, on all devices together.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="The highest learning rate.")] = None,
     crop: Annotated[str | None, typer.Option(help="Of training images, a side or HEIGHTxWIDTH, in pixels.")] = None,
-    precision: Annotated[str | None, typer.Option(help="32-true, bf16-mixed or 16-mixed.")] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(help="32-true, bf16-mixed or 16-mixed.", show_default="as published, where it is native"),
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Of all that is random.")] = None,
     device: Device = "auto",
     devices: Annotated[int, typer.Option(min=1, help="How many devices train together; on CPUs, processes.")] = 1,
@@ -94,7 +97,7 @@ def train(
 
     source = _source(model, from_scratch=from_scratch)
     chosen = wanted or _shared_task(source, training)
-    settled = default_recipe(source.config, chosen, source.preprocessing, training.labels)
+    settled = default_recipe(source.config, chosen, source.preprocessing, training.labels, chosen_device)
     if recipe is not None:
         settled = read_recipe(recipe, settled)
     settled = changed(settled, {name: value for name, value in settings.items() if value is not None})
