@@ -163,6 +163,9 @@ def _quantize(checkpoint: Checkpoint, count: int, inputs: Callable[[int], list[N
             preset=nncf.QuantizationPreset.PERFORMANCE,
             model_type=nncf.ModelType.TRANSFORMER,
             ignored_scope=nncf.IgnoredScope(names=without_pixels(model)),
+            # Processors without VNNI add pairs of products in 16 bits, which full weights overflow; half of their range
+            # does not. The file may be made on one machine and run on another.
+            advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE),
         )
 
 
