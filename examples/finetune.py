@@ -10,6 +10,7 @@ writes one. The same from the command line: everymask train --model MODEL --data
 import argparse
 from pathlib import Path
 
+import torch
 from toy.street import write_folder
 
 import everymask
@@ -33,7 +34,7 @@ folder = wishes.data or write_folder(Path("out") / "taxis", train=32, val=8, tax
 start = load_checkpoint(wishes.model)
 data = everymask.open_dataset(folder, split="train", task="panoptic")
 held_out = everymask.open_dataset(folder, split="val", task="panoptic")
-published = default_recipe(start.config, "panoptic", start.preprocessing, data.labels)
+published = default_recipe(start.config, "panoptic", start.preprocessing, data.labels, torch.device("cpu"))
 recipe = read_recipe(wishes.recipe, published)
 checkpoint = adapt(start, data.labels, "panoptic", recipe.seed)  # a new head for new classes; all else is kept
 

@@ -1,16 +1,19 @@
 """What operations return, for tests that bound memory."""
 
+from typing import Any
+
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 
 class LargestTensor(TorchDispatchMode):
-    """Counts the numbers of the largest tensor that an operation returns."""
+    """The most numbers, and the most bytes, that a tensor has which an operation inside returns."""
 
-    numbers = 0
+    numbers = bytes = 0
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-        out = func(*args, **(kwargs or {}))
-        if isinstance(out, Tensor):
-            self.numbers = max(self.numbers, out.numel())
-        return out
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for each in result if isinstance(result, tuple | list) else [result]:
+            if isinstance(each, Tensor):
+                self.numbers, self.bytes = max(self.numbers, each.numel()), max(self.bytes, each.nbytes)
+        return result

@@ -39,12 +39,13 @@ def pasted(below: Scene, above: Scene, merged: Collection[int], rng: np.random.G
     for number, index in enumerate(above.segments.classes):
         if rng.random() < 0.5:
             continue
-        place = places.get(index, len(classes))
-        if place == len(classes):
-            classes.append(index)
-            if index in merged:
-                places[index] = place
-        table[number] = place
+        if index in places:
+            table[number] = places[index]
+            continue
+        table[number] = len(classes)
+        if index in merged:
+            places[index] = len(classes)
+        classes.append(index)
     height, width = np.minimum(below.segments.id_map.shape, above.segments.id_map.shape)
     ids = table[above.segments.id_map[:height, :width]]
     id_map, pixels = below.segments.id_map.copy(), below.pixels.copy()

@@ -10,7 +10,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from official_processors import CANVAS, EOMT, OFFICIAL, OTHERS, PIXELS, Case, cases, clear_queries, torchvision
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from transformers.modeling_outputs import SemanticSegmenterOutput
 from transformers.models.eomt.image_processing_pil_eomt import EomtImageProcessorPil
 
@@ -22,6 +21,7 @@ from everymask.compat.transformers.post_process import (
 )
 from everymask.errors import OptionError
 from everymask.networks.outputs import MaskQueries, PixelLogits
+from tensors import LargestTensor
 
 __all__ = ["torchvision"]  # a fixture of all tests here
 
@@ -352,27 +352,14 @@ def test_what_no_patch_covers_is_of_the_first_class() -> None:
     assert_same_classes(outputs, theirs, [(50, 24)], size=size)
 
 
-class Largest(TorchDispatchMode):
-    """The number of bytes of the largest tensor that is made inside."""
-
-    size = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        for each in result if isinstance(result, tuple | list) else [result]:
-            if isinstance(each, Tensor):
-                self.size = max(self.size, each.nbytes)
-        return result
-
-
 def test_no_tensor_grows_with_queries_or_classes_times_the_image() -> None:
     """A map of 64-bit integers is the largest."""
     queries = MaskQueries(9 * torch.randn(1, 12, 14), 3 * torch.randn(1, 12, 6, 8))
     size = [(900, 1200)]
-    with Largest() as largest:
+    with LargestTensor() as largest:
         for family in OFFICIAL:
             options: dict[str, Any] = {"family": family, "size": {"shortest_edge": 120} if family in EOMT else None}
             post_process_panoptic_segmentation(queries, target_sizes=size, threshold=0, **options)
             post_process_instance_segmentation(queries, target_sizes=size, threshold=0, **options)
             post_process_semantic_segmentation(queries, size, **options)
-    assert 8 * 900 * 1200 <= largest.size < 2 * 8 * 900 * 1200
+    assert 8 * 900 * 1200 <= largest.bytes < 2 * 8 * 900 * 1200
