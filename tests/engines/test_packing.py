@@ -14,7 +14,7 @@ from everymask.engines.eager import EagerEngine
 from everymask.engines.engine import Inputs
 from everymask.engines.packing import (
     FoldedNorm,
-    PackedConvolution,
+    FusedConvolution,
     PackedEnlargement,
     PackedLinear,
     can_pack,
@@ -73,7 +73,7 @@ def test_a_packed_network_gives_what_the_network_gives(name: str) -> None:
     before = parameters(packed)
     expected = tensors(EagerEngine(network, CPU, torch.float32)(inputs(network)))
     engine = EagerEngine(packed, CPU, torch.float32, for_good=True)
-    assert any(isinstance(each, PackedLinear | PackedConvolution) for each in packed.modules())
+    assert any(isinstance(each, FusedConvolution | PackedLinear) for each in packed.modules())
     for ours, plain in zip(tensors(engine(inputs(packed))), expected, strict=True):
         assert relative_error(ours, plain) < 1e-4
     assert parameters(packed) == before
@@ -152,7 +152,7 @@ def test_batch_norms_become_part_of_convolutions(frozen: bool) -> None:
 
 @needs_packing
 def test_packed_weights_can_be_read() -> None:
-    for layer, kind in ((nn.Linear(5, 7), PackedLinear), (nn.Conv2d(3, 8, 3), PackedConvolution)):
+    for layer, kind in ((nn.Linear(5, 7), PackedLinear), (nn.Conv2d(3, 8, 3), FusedConvolution)):
         holder = nn.Sequential(layer)
         pack(holder)
         assert isinstance(holder[0], kind)

@@ -1,8 +1,8 @@
 """Networks made ready for inference on an x86 CPU: folded batch norms, and weights laid out as oneDNN wants them.
 
-A linear layer or convolution of torch brings its weights into oneDNN's blocked layout on every call, or, in float32,
-asks MKL, which is slow on processors of other makers. Laid out once, the same products run at the speed of the machine,
-and an activation that follows costs nothing. What is packed cannot learn any more.
+A linear layer of torch brings its weights into oneDNN's blocked layout on every call, or, in float32, asks MKL, which
+is slow on processors of other makers. Laid out once, the same products run at the speed of the machine. Features go
+through convolutions channels last, and an activation that follows costs nothing. What is packed cannot learn any more.
 """
 
 import itertools
@@ -17,7 +17,7 @@ from everymask.networks.layers.feed_forward import FeedForward, GatedFeedForward
 from everymask.networks.layers.patches import PatchConvolution, patches_of
 
 _VECTORS = ("AVX2", "AVX512")
-_OPERATORS = ("_reorder_linear_weight", "_linear_pointwise", "_reorder_convolution_weight", "_convolution_pointwise")
+_OPERATORS = ("_reorder_linear_weight", "_linear_pointwise", "_convolution_pointwise")
 
 
 def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
@@ -102,8 +102,12 @@ class PackedLinear(nn.Module):
         return out
 
 
-class PackedConvolution(nn.Module):
-    """A convolution with packed weights, then an activation; what comes out is laid out channels last."""
+class FusedConvolution(nn.Module):
+    """A convolution and the activation behind it in one operation; weights and what comes out are channels last.
+
+    The weights are not packed: the layout that is fast depends on the size of the input, and the one that oneDNN
+    chooses without knowing it takes ten times as long where it is wrong. Laid out anew on every call they cost 3 %.
+    """
 
     bias: Tensor | None
 
@@ -112,23 +116,14 @@ class PackedConvolution(nn.Module):
         self.stride, self.padding = list(convolution.stride), [int(each) for each in convolution.padding]
         self.dilation, self.groups = list(convolution.dilation), convolution.groups
         self.activation = activation
-        self.packed = _frozen(
-            torch.ops.mkldnn._reorder_convolution_weight(
-                convolution.weight.detach(), self.padding, self.stride, self.dilation, self.groups, None
-            )
-        )
+        self.weight = _frozen(convolution.weight.contiguous(memory_format=torch.channels_last))
         _hold_bias(self, convolution.bias)
-
-    @property
-    def weight(self) -> Tensor:
-        """(outputs, inputs / groups, k, k), unpacked anew."""
-        return self.packed.to_dense()
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, inputs, h, w) -> (B, outputs, h', w')."""
         out: Tensor = torch.ops.mkldnn._convolution_pointwise(
             features.contiguous(memory_format=torch.channels_last),
-            self.packed,
+            self.weight,
             self.bias,
             self.padding,
             self.stride,
@@ -221,7 +216,7 @@ def _packed(layer: nn.Module, activation: str) -> nn.Module | None:
     if type(layer) is nn.Linear:
         return PackedLinear(layer.weight, layer.bias, activation)
     if type(layer) is nn.Conv2d and layer.padding_mode == "zeros" and not isinstance(layer.padding, str):
-        return PackedConvolution(layer, activation)
+        return FusedConvolution(layer, activation)
     if type(layer) is PatchConvolution:
         return PackedPatches(layer, activation)
     if type(layer) is nn.ConvTranspose2d and _only_enlarges(layer):
