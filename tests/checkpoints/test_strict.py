@@ -74,6 +74,15 @@ def test_what_is_shared_is_no_copy_until_it_is_owned() -> None:
     assert all(parameter.requires_grad for parameter in filled.parameters())
 
 
+def test_what_an_engine_laid_out_stays_as_it_is() -> None:
+    convolution = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+    before = convolution.weight.detach()
+    own_weights(convolution)
+    assert convolution.weight.data_ptr() != before.data_ptr()
+    assert convolution.weight.stride() == before.stride()
+    assert torch.equal(convolution.weight, before)
+
+
 def test_converting_what_is_shared_copies_it() -> None:
     tensors, filled = published(), network()
     load_strictly(filled, LAYOUT, tensors, share=True)

@@ -63,11 +63,11 @@ def load_strictly(network: nn.Module, layout: Layout, published: Mapping[str, Te
 def own_weights(network: nn.Module) -> None:
     """Copies the float32 tensors of a network on the CPU, which may be views of a file or shared with others.
 
-    Tensors in another layout than torch's own (packed ones) are no views, and stay.
+    Tensors in another layout than torch's own (packed ones) are no views, and stay; channels last stays channels last.
     """
     for tensor in (*network.parameters(), *network.buffers()):
         if tensor.dtype == torch.float32 and tensor.device.type == "cpu" and tensor.layout == torch.strided:
-            tensor.data = _own(tensor.data)
+            tensor.data = tensor.data.clone()
 
 
 @contextmanager

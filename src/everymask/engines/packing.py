@@ -1,8 +1,8 @@
 """Networks made ready for inference on an x86 CPU: folded batch norms, and weights laid out as oneDNN wants them.
 
 A linear layer of torch brings its weights into oneDNN's blocked layout on every call, or, in float32, asks MKL, which
-is slow on processors of other makers. Laid out once, the same products run at the speed of the machine. Features go
-through convolutions channels last, and an activation that follows costs nothing. What is packed cannot learn any more.
+was slow on a Zen 4, though not on a Zen 3. Laid out once, the same products run at the speed of the machine. What goes
+through convolutions is channels last, and an activation that follows costs nothing. What is packed cannot learn more.
 """
 
 import itertools
